@@ -49,9 +49,9 @@ conformance: setup model ## compare with what other programs make of the same in
 	scripts/references --build
 	FIRESIDE_TEST_NO_SKIP=1 $(CARGO) test $(PROFILE) --test tests -- conformance:: --show-output
 
-bench: setup model build ## compare speed with llama.cpp's own tools (some 30 minutes); ARGS='--only W1,W4' selects, BIG=1 runs a model of 8 billion parameters
-	scripts/references --build
-	benches/rivals $(PROGRAM) $(if $(BIG),--big) $(ARGS)
+bench: setup model build ## compare speed with llama.cpp's own tools (some 30 minutes); ARGS='--only W1,W4' selects, BIG=1 runs a model of 8 billion parameters, GPU=1 FEATURES=cuda large ones on a GPU
+	CARGO='$(CARGO)' scripts/references --build $(FEATURES)
+	benches/rivals $(PROGRAM) --tools target/references/bin$(FEATURES:%=-%) $(if $(BIG),--big) $(if $(GPU),--gpu) $(ARGS)
 
 lint: setup ## check the format; clippy with warnings denied
 	$(CARGO) fmt --all --check

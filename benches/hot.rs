@@ -165,7 +165,7 @@ fn look_up_a_long_prompt(bencher: Bencher) {
     let text = tokens(PROMPT);
     let (next, before) = text.split_last().expect("there are tokens");
     let costs = Costs::default();
-    bencher.bench_local(|| Lookup::default().draft(black_box(before), *next, 32, &costs));
+    bencher.bench_local(|| Lookup::default().draft(black_box(before), *next, &[], 32, &costs));
 }
 
 /// In a text that copies itself, so that every token brings a draft.
@@ -177,7 +177,7 @@ fn look_up_a_token(bencher: Bencher) {
     let (mut lookup, mut at) = (Lookup::default(), 600);
     bencher.bench_local(|| {
         at += 1;
-        lookup.draft(black_box(&text[..at]), text[at], 64, &costs)
+        lookup.draft(black_box(&text[..at]), text[at], &[], 64, &costs)
     });
 }
 

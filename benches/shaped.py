@@ -1,12 +1,13 @@
-"""The rows of benches/rivals on models with random weights: a hybrid one, and one of 8 billion parameters.
+"""The rows of benches/rivals on models with random weights: a hybrid one, one of 8 billion parameters, and large ones on a GPU.
 
-On the large one everything takes long, so there are few pairs, and beside each ratio stands a bound: how long it takes only to
-copy the file once from the system's cache, or only to read it once for each token at the speed of the memory.
+On the large ones everything takes long, so there are few pairs, and beside each ratio stands a bound: how long it takes only to
+copy the file once from the system's cache, or to the GPU; or only to read for each token what it reads, at the speed of the memory.
 """
 
 import json
 import os
-import subprocess
+import re
+import statistics
 import time
 from pathlib import Path
 
@@ -108,14 +109,20 @@ def writing(bench):
         ours = lambda: bench.told(*words)["speed"]["generation"]
         pairs = bench.alternate(ours, lambda: bench.llama_bench(write=32, depth=depth))
         bench.row("B2", f"write 32 tokens at depth {depth}, against llama-bench", pairs, 0.98, "t/s", more_is_better=True)
-    bound("bound: tokens a second at the speed of the memory", bandwidth(bench) / Path(bench.model).stat().st_size)
+    most = statistics.median(bandwidth(bench) for _ in range(3)) / read_a_token(bench)
+    bound("bound: tokens a second at the speed of the memory", most)
 
 
 def bandwidth(bench):
-    """Bytes a second, as `fireside bench` measures them."""
-    small = [bench.program, "bench", "-m", str(shapes.TOKENIZER), "--json"]
-    environment = {"HOME": str(bench.home), "PATH": os.environ["PATH"]}
-    return json.loads(subprocess.run(small, env=environment, check=True, capture_output=True).stdout)["bandwidth"]
+    """Bytes a second of main memory, as `fireside bench` measures them with a small model."""
+    small = [bench.program, "bench", "-m", str(shapes.TOKENIZER), "-c", "256", "--json"]
+    return json.loads(bench.run(small, bench.home)[2])["bandwidth"]
+
+
+def read_a_token(bench):
+    """Bytes of weights that a token reads: neither the embeddings nor experts that it does not use."""
+    shown = json.loads(bench.run([bench.program, "show", bench.model, "--json"], bench.home)[2])
+    return sum(device["read"] for device in shown["memory"]["plan"]["devices"])
 
 
 def resuming(bench):
@@ -131,3 +138,77 @@ def resuming(bench):
 
 
 BIG = {"B1": start, "B3": reading, "B2": writing, "B7": resuming}
+
+
+# GPUs. Reading is measured twice: in a process of its own, which also loads the driver's code, and warm, as `fireside bench` does.
+
+MIB_FREE = "4096"  # what the last row leaves of the GPU's memory
+GOALS = {"gpt-oss-20b": 0.95}  # of reading and writing; 0.98 for others
+
+
+def compare(bench, name, what, ours, rival, theirs, goal, unit="s", more_is_better=False):
+    """A row, or without the rival only what fireside does."""
+    if bench.has_tools():
+        bench.row(name, f"{what}, against {rival}", bench.alternate(ours, theirs), goal, unit, more_is_better)
+    else:
+        bound(f"{name}   {bench.about}{what}", statistics.median(ours() for _ in range(bench.pairs)))
+
+
+def gpu_start(bench):
+    """G1: to the first token. No program can avoid starting the driver and copying the weights."""
+    words = ["--raw", "-p", "Hello", "-n", "1", "--no-prompt-cache"]
+    ours = lambda: bench.ours(*words)[0]
+    theirs = lambda: bench.completion("-p", "Hello", "-n", "1", *TUNED)[0]
+    bound("the first start ever, with a trial of the file", bench.first)
+    compare(bench, "G1", "start to one token", ours, "llama-completion tuned by hand", theirs, 1.0)
+    driver = statistics.median(bench.run([bench.program, "--list-devices"], bench.home)[0] for _ in range(bench.pairs))
+    filling = min(device["filling"] for device in bench.measured()["devices"])
+    least = driver + Path(bench.model).stat().st_size / filling
+    what = f"the same, against starting the driver ({driver:.3f} s) and copying at {filling / 1e9:.1f} GB/s"
+    bench.row("G1", what, [(ours(), least) for _ in range(bench.pairs)], 1.2)
+
+
+def gpu_writing(bench):
+    """G2."""
+    words = ["--raw", "-p", STORY, "-n", "128", "--no-speculative"]
+    ours, theirs = lambda: bench.told(*words)["speed"]["generation"], lambda: bench.llama_bench(write=128)
+    compare(bench, "G2", "write 128 tokens", ours, "llama-bench", theirs, goal(bench), "t/s", True)
+    devices = bench.measured()["devices"]
+    bound("bound: tokens a second at the speed of the memory", 1 / sum(each["read"] / each["bandwidth"] for each in devices))
+
+
+def gpu_reading(bench):
+    """G3, cold and warm."""
+    text = (bench.folder / "document.txt").read_text()
+    cold = lambda: bench.told("--raw", "-p", text, "-n", "1", "--no-prompt-cache")
+    tokens = cold()["tokens"]["prompt"]
+    ours = lambda: cold()["speed"]["prompt"]
+    compare(bench, "G3", f"read {tokens:,} tokens, cold", ours, "llama-bench, warm", lambda: best_reading(bench, tokens), goal(bench), "t/s", True)
+    for number, run in enumerate(bench.measured()["runs"]):
+        tokens = run["depth"]
+        if tokens > 1000:
+            ours = lambda: bench.measured()["runs"][number]["prefill"]
+            compare(bench, "G3", f"read {tokens:,} tokens, warm", ours, "llama-bench", lambda: best_reading(bench, tokens), goal(bench), "t/s", True)
+
+
+def best_reading(bench, tokens):
+    """llama-bench's better one of two sizes of batches."""
+    return max(bench.llama_bench(prompt=tokens, more=["-ub", size]) for size in ("512", "1024"))
+
+
+def gpu_with_little_memory(bench):
+    """G4: as if another program held the rest. llama-bench puts as much there as fireside has chosen."""
+    words = ["--raw", "-p", STORY, "-n", "32", "--no-speculative"]
+    run = lambda: bench.told(*words, FIRESIDE_TEST_GPUS=MIB_FREE)
+    device = run()["model"]["device"]
+    layers, _, experts = re.search(r"(\d+) of (\d+) layers(?:, experts of (\d+))?", device).groups("0")
+    theirs = lambda: bench.llama_bench(write=32, more=["-ngl", layers, "-ncmoe", experts])
+    where = f"write 32 tokens with {MIB_FREE} MiB of the GPU, {layers} layers there but for {experts} layers' experts"
+    compare(bench, "G4", where, lambda: run()["speed"]["generation"], "llama-bench with as many", theirs, goal(bench), "t/s", True)
+
+
+def goal(bench):
+    return GOALS.get(Path(bench.model).stem, 0.98)
+
+
+GPU = {"G1": gpu_start, "G2": gpu_writing, "G3": gpu_reading, "G4": gpu_with_little_memory}

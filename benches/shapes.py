@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """GGUF files with random weights in the shapes of real models, for measurements of speed and memory.
 
-    benches/shapes.py 8b|hybrid OUT.gguf [TOKENIZER.gguf]
+    benches/shapes.py 8b|hybrid|long|gpt-oss-20b OUT.gguf [TOKENIZER.gguf]
 
     8b       Llama 3.1 8B in the types that Q4_K_M mixes: 5 GB
     hybrid   Falcon-H1 0.5B: attention and recurrence (Mamba 2) in each of 36 layers, Q4_K
+    long     a Llama of 8 layers with a context of 32,768, Q4_K: one that reads 16,000 tokens in a minute
+    gpt-oss-20b   a mixture of 32 experts, of which a token uses 4; MXFP4, the rest Q8_0: 12 GB
 
 Tokenizer and chat template are those of TOKENIZER.gguf, a byte-level BPE one; the default model's if left out. Matrices are pieces of
 one pool of random blocks. What a layer adds is tiny beside the embeddings, and the output matrix is the embedding matrix shifted along
@@ -12,6 +14,7 @@ a chain of words: the model does all the work of a real one, but says the same 4
 never ends an answer, nor repeats itself, and no kernel changes what it says.
 """
 
+import math
 import random
 import re
 import struct
@@ -20,8 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKENIZER = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
-F32, Q4_K, Q6_K = 0, 12, 14
-BLOCK = {F32: (1, 4), Q4_K: (256, 144), Q6_K: (256, 210)}  # numbers and bytes of a block
+F32, Q8_0, Q4_K, Q6_K, MXFP4 = 0, 8, 12, 14, 39
+NOISE = -1  # F32 in the file, of random numbers in place of one number
+BLOCK = {F32: (1, 4), NOISE: (1, 4), Q8_0: (32, 34), Q4_K: (256, 144), Q6_K: (256, 210), MXFP4: (32, 17)}  # numbers and bytes of a block
 U32, F32_VALUE, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, U32: 4, 5: 4, F32_VALUE: 4, BOOL: 1, 10: 8, 11: 8, 12: 8}
 POOL = 16 << 20
@@ -80,12 +84,20 @@ def entry(name, kind, value):
 
 def random_blocks(kind, count, deviation):
     """Blocks with values of about this standard deviation."""
+    if kind == NOISE:
+        return struct.pack(f"<{count}f", *(chance.gauss(0, deviation) for _ in range(count)))
     size = BLOCK[kind][1]
     blocks = bytearray(chance.randbytes(count * size))
     half = lambda value: struct.pack("<e", value)
-    scales = {0: half(deviation / 258), 2: half(deviation / 258 * 7.5)} if kind == Q4_K else {208: half(deviation / 1366)}
-    for place, scale in scales.items():
-        blocks[place::size], blocks[place + 1 :: size] = scale[:1] * count, scale[1:] * count
+    scales = {
+        Q8_0: {0: half(deviation / 74)},
+        Q4_K: {0: half(deviation / 258), 2: half(deviation / 258 * 7.5)},
+        Q6_K: {208: half(deviation / 1366)},
+        MXFP4: {0: bytes([128 + round(math.log2(deviation / 5.9))])},  # a power of 2
+    }
+    for place, scale in scales[kind].items():
+        for number, byte in enumerate(scale):
+            blocks[place + number :: size] = bytes([byte]) * count
     return blocks
 
 
@@ -130,25 +142,34 @@ def embeddings(kind, width, tokens):
     return ours, out
 
 
-def llama_8b():
-    width, hidden, heads, groups, length, layers = 4096, 14336, 32, 8, 128, 32
+def llama(width, hidden, heads, groups, length, layers, context, tokens):
+    """Llama in the types that Q4_K_M mixes."""
     values = {
-        "context_length": 131072, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
+        "context_length": context, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
         "attention.head_count": heads, "attention.head_count_kv": groups, "rope.dimension_count": length,
         "rope.freq_base": 500000.0, "attention.layer_norm_rms_epsilon": 1e-5,
     }
+    usual = width**-0.5
     tensors = []
     for layer in range(layers):
         finer = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2  # as llama.cpp decides
         larger = Q6_K if finer else Q4_K
         tensors += in_block(layer, [
             ("attn_norm.weight", [width], F32, 1.0), ("ffn_norm.weight", [width], F32, 1.0),
-            ("attn_q.weight", [width, heads * length], Q4_K, 1 / 64), ("attn_k.weight", [width, groups * length], Q4_K, 1 / 64),
-            ("attn_v.weight", [width, groups * length], larger, 1 / 64), ("attn_output.weight", [heads * length, width], Q4_K, 1e-4),
-            ("ffn_gate.weight", [width, hidden], Q4_K, 1 / 64), ("ffn_up.weight", [width, hidden], Q4_K, 1 / 64),
+            ("attn_q.weight", [width, heads * length], Q4_K, usual), ("attn_k.weight", [width, groups * length], Q4_K, usual),
+            ("attn_v.weight", [width, groups * length], larger, usual), ("attn_output.weight", [heads * length, width], Q4_K, 1e-4),
+            ("ffn_gate.weight", [width, hidden], Q4_K, usual), ("ffn_up.weight", [width, hidden], Q4_K, usual),
             ("ffn_down.weight", [hidden, width], larger, 1e-4),
         ])
-    return "llama", width, 128256, values, tensors
+    return "llama", width, tokens, values, tensors
+
+
+def llama_8b():
+    return llama(width=4096, hidden=14336, heads=32, groups=8, length=128, layers=32, context=131072, tokens=128256)
+
+
+def long_llama():
+    return llama(width=512, hidden=1536, heads=8, groups=4, length=64, layers=8, context=32768, tokens=49152)
 
 
 def falcon_h1_half_b():
@@ -177,11 +198,43 @@ def falcon_h1_half_b():
     return "falcon-h1", width, 49152, values, tensors
 
 
+def gpt_oss(layers, experts, tokens):
+    """As openai/gpt-oss: attention in every second layer sees 128 tokens; a router of random numbers chooses the experts."""
+    width, hidden, heads, groups, length = 2880, 2880, 64, 8, 64
+    values = {
+        "context_length": 131072, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
+        "expert_feed_forward_length": hidden, "expert_count": experts, "expert_used_count": 4,
+        "attention.head_count": heads, "attention.head_count_kv": groups, "attention.key_length": length,
+        "attention.value_length": length, "attention.sliding_window": 128, "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": length, "rope.freq_base": 150000.0,
+    }
+    usual = width**-0.5
+    tensors = []
+    for layer in range(layers):
+        tensors += in_block(layer, [
+            ("attn_norm.weight", [width], F32, 1.0), ("post_attention_norm.weight", [width], F32, 1.0),
+            ("attn_q.weight", [width, heads * length], Q8_0, usual), ("attn_q.bias", [heads * length], F32, 0.0),
+            ("attn_k.weight", [width, groups * length], Q8_0, usual), ("attn_k.bias", [groups * length], F32, 0.0),
+            ("attn_v.weight", [width, groups * length], Q8_0, usual), ("attn_v.bias", [groups * length], F32, 0.0),
+            ("attn_output.weight", [heads * length, width], Q8_0, 1e-4), ("attn_output.bias", [width], F32, 0.0),
+            ("attn_sinks.weight", [heads], F32, 0.0),
+            ("ffn_gate_inp.weight", [width, experts], NOISE, usual), ("ffn_gate_inp.bias", [experts], F32, 0.0),
+            ("ffn_gate_exps.weight", [width, hidden, experts], MXFP4, usual), ("ffn_gate_exps.bias", [hidden, experts], F32, 0.0),
+            ("ffn_up_exps.weight", [width, hidden, experts], MXFP4, usual), ("ffn_up_exps.bias", [hidden, experts], F32, 0.0),
+            ("ffn_down_exps.weight", [hidden, width, experts], MXFP4, 1e-4), ("ffn_down_exps.bias", [width, experts], F32, 0.0),
+        ])
+    return "gpt-oss", width, tokens, values, tensors
+
+
+def gpt_oss_20b():
+    return gpt_oss(layers=24, experts=32, tokens=201088)
+
+
 def in_block(layer, tensors):
     return [(f"blk.{layer}.{name}", *rest) for name, *rest in tensors]
 
 
-SHAPES = {"8b": llama_8b, "hybrid": falcon_h1_half_b}
+SHAPES = {"8b": llama_8b, "hybrid": falcon_h1_half_b, "long": long_llama, "gpt-oss-20b": gpt_oss_20b}
 
 
 def make(shape, path, tokenizer=TOKENIZER):
@@ -197,17 +250,15 @@ def make(shape, path, tokenizer=TOKENIZER):
     entries = {"general.architecture": (STRING, arch), "general.name": (STRING, f"Random weights, {shape}")}
     entries |= {f"{arch}.{name}": (F32_VALUE if isinstance(value, float) else U32, value) for name, value in values.items()}
     entries |= kept
-    tables = dict(zip(("token_embd.weight", "output.weight"), embeddings(Q6_K, width, tokens)))
-    tensors = [(name, [width, vocabulary], Q6_K, None) for name in tables] + tensors
+    coded = Q6_K if width % BLOCK[Q6_K][0] == 0 else Q8_0
+    tables = dict(zip(("token_embd.weight", "output.weight"), embeddings(coded, width, tokens)))
+    tensors = [(name, [width, vocabulary], coded, None) for name in tables] + tensors
     tensors.append(("output_norm.weight", [width], F32, 25 / width))
     infos, sizes = b"", []
     for name, shape_of, kind, _ in tensors:
         infos += text(name) + struct.pack(f"<I{len(shape_of)}Q", len(shape_of), *shape_of)
-        infos += struct.pack("<IQ", kind, sum(sizes))
-        rows = 1
-        for size in shape_of[1:]:
-            rows *= size
-        sizes.append((row_bytes(kind, shape_of[0]) * rows + 31) // 32 * 32)
+        infos += struct.pack("<IQ", F32 if kind == NOISE else kind, sum(sizes))
+        sizes.append((row_bytes(kind, shape_of[0]) * math.prod(shape_of[1:]) + 31) // 32 * 32)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries))
     head += b"".join(entry(name, *value) for name, value in entries.items()) + infos
     part, matrices = Path(f"{path}.part"), Matrices()
@@ -217,12 +268,9 @@ def make(shape, path, tokenizer=TOKENIZER):
             if name in tables:
                 written = out.write(b"".join(tables.pop(name)))
             elif kind == F32:
-                numbers = 1
-                for length in shape_of:
-                    numbers *= length
-                written = out.write(struct.pack("<f", value) * numbers)
+                written = out.write(struct.pack("<f", value) * math.prod(shape_of))
             else:
-                length = row_bytes(kind, shape_of[0]) * shape_of[1]
+                length = row_bytes(kind, shape_of[0]) * math.prod(shape_of[1:])
                 written = sum(out.write(piece) for piece in matrices.pieces(kind, length, value))
             out.write(bytes(size - written))
     part.rename(path)

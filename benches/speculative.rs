@@ -3,9 +3,9 @@
 //!
 //! `cargo bench --bench speculative [-- MODEL.gguf [THREADS [ROUNDS]]]`. The runs with and without alternate, so that whatever else
 //! the machine does slows both. First comes what a batch costs: the shortest of nine times, by its size and by how much is in
-//! memory before it. The bound is what a drafter could gain at these costs that knew the answer. Where the answers at temperature 0 part, it says how far apart the two best logits are there, evaluated
-//! one token at a time and two at a time, and how much that distance changes between the two over the whole answer: kernels
-//! of llama.cpp give other numbers for one token than for several.
+//! memory before it. The bound is what a drafter could gain at these costs that knew the answer. Where the answers at temperature 0
+//! part, it says how far apart the two best logits are there, evaluated one token at a time and two at a time, and how much that
+//! distance changes between the two over the whole answer: kernels of llama.cpp give other numbers for one token than for several.
 
 #![allow(clippy::print_stdout)] // its figures are what it is for
 

@@ -130,7 +130,7 @@ impl App<'_> {
             let server = server_for(&subcommand, &self.args, &self.config)?;
             let (open, chat) = (
                 model_opener(&self.args),
-                OfChat { commands: slash::table, command: slash::described, keys: slash::KEYS },
+                OfChat { commands: slash::table, command: slash::described, keys: slash::keys },
             );
             return commands::run(
                 subcommand,

@@ -218,6 +218,7 @@ pub enum Commands {
     /// of ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other
     /// variables. --save-role NAME makes one of a command line.
     Roles {
+        /// role to show; without one, list them
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
@@ -285,6 +286,8 @@ pub fn command() -> Command {
         command.mut_subcommands(|subcommand| subcommand.defer(with_settings))
     }
     fn with_settings(command: Command) -> Command {
+        let asks_server = ["list", "show"].contains(&command.get_name());
+        let command = if asks_server { command } else { command.mut_arg("server", |arg| arg.hide(true)) };
         SETTINGS
             .iter()
             .fold(below(command), |command, row| command.arg(flag(row).hide(row.name != "offline")))

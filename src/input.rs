@@ -33,13 +33,20 @@ pub enum Error {
     /// `at`: the offset of the first invalid byte.
     #[error("{name} is not UTF-8 text: the first invalid byte is at offset {at}")]
     NotText { name: String, at: usize },
-    /// A folder without text files, or a glob that matches none. `left_out`: its other files, and why.
-    #[error("there are no text files in {name}{}", left_out.as_ref().map_or(String::new(), |files| format!(": {files}")))]
+    /// A folder without text files. `left_out`: its other files, and why.
+    #[error("there are no text files in {name}{}", listed(left_out))]
     NoText { name: String, left_out: Option<String> },
+    /// A glob that matches no text file. `left_out`: the other files that it matches, and why.
+    #[error("no text file matches {name}{}", listed(left_out))]
+    NoMatch { name: String, left_out: Option<String> },
     #[error("{name} is not a valid pattern: {why}")]
     BadGlob { name: String, why: String },
     #[error("interrupted")]
     Interrupted,
+}
+
+fn listed(left_out: &Option<String>) -> String {
+    left_out.as_ref().map_or_else(String::new, |files| format!(": {files}"))
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Error {
@@ -143,7 +150,7 @@ impl<T> Pending<T> {
         loop {
             match self.0.recv_timeout(PATIENCE) {
                 Ok(read) => return Ok(read),
-                Err(_) if terminal::interrupted() => return Err(Error::Interrupted),
+                Err(_) if terminal::stopped() => return Err(Error::Interrupted),
                 Err(_) if started.elapsed() >= STDIN_PATIENCE => {
                     waiting.take().into_iter().for_each(|says| says());
                 }

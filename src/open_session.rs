@@ -282,7 +282,7 @@ type Opened = Result<ReadyModel, session::Error>;
 fn remote(config: &Config, wanted: &str) -> Option<Opened> {
     let (name, server) = config.remote(wanted)?;
     let config = config.advised(config.of_model(&[format!("{name}{AT}{}", server.title())]));
-    let opened = Remote::open(&server, &name, config.settings(), &terminal::interrupted);
+    let opened = Remote::open(&server, &name, config.settings(), &terminal::stopped);
     let ready = |remote: Remote| ReadyModel { start: Box::new(move || Box::new(remote)), config };
     Some(opened.map(ready).map_err(session::Error::from))
 }

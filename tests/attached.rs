@@ -157,7 +157,8 @@ fn names_that_stand_for_no_text_are_failures() {
     let failed =
         |file: &str, why: &str| home.scripted("x\n", &["-f", file, "-p", "What?"]).done().failed(1, why);
     failed("bytes", "there are no text files in bytes: bytes/x.bin (not text)").hint("hidden files");
-    failed("*.rs", "there are no text files in *.rs");
+    failed("*.rs", "no text file matches *.rs").hint("* and ? match within a name, ** across folders");
+    failed("bytes/*", "no text file matches bytes/*: bytes/x.bin (not text)").hint(".gitignore");
     failed("a[", "a[ is not a valid pattern: ").hint("need their ends");
     assert_eq!(given(&home, &["-f", "a[1].txt", "-p", "What?"], ""), "odd name\n\nWhat?");
 }

@@ -12,7 +12,7 @@ use fireside::engine::model::{Logits, Model, Row};
 use fireside::engine::token::Token;
 
 use crate::prompt_cache::tiny_subjects;
-use crate::support::engine::{FLOAT_NOISE, QUANTISED_NOISE, Subject};
+use crate::support::engine::{FLOAT_NOISE, QUANTISED_NOISE, RECURRENT, Subject};
 use crate::support::{Home, default_model, tiny};
 
 const TEXT: &str =
@@ -45,19 +45,44 @@ fn a_batch_cancelled_in_the_middle_leaves_no_trace() {
         for (part, expected) in [&tokens[..20], &tokens[20..]].into_iter().zip(&expected) {
             let before = model.len(0);
             let batch = Row::run(0, before, part, Logits::Last);
-            if model.can_return(0) {
-                let asked = AtomicUsize::new(0);
-                let in_the_middle = || asked.fetch_add(1, Ordering::Relaxed) == 9;
-                assert_eq!(model.decode(&batch, &in_the_middle).unwrap(), ControlFlow::Break(()), "{name}");
-                assert_eq!(asked.load(Ordering::Relaxed), 10, "{name}: nothing is done after it");
-                assert_eq!(model.len(0), before, "{name}");
-                assert!(model.decode(&batch, &|| false).unwrap().is_continue(), "{name}");
-            } else {
-                let done = model.decode(&batch, &|| true).unwrap();
-                assert!(done.is_continue(), "{name}: it would have to be read from the beginning");
-            }
+            let asked = AtomicUsize::new(0);
+            let in_the_middle = || asked.fetch_add(1, Ordering::Relaxed) == 9;
+            assert_eq!(model.decode(&batch, &in_the_middle).unwrap(), ControlFlow::Break(()), "{name}");
+            assert_eq!(asked.load(Ordering::Relaxed), 10, "{name}: nothing is done after it");
+            assert_eq!(model.len(0), before, "{name}");
+            assert!(model.decode(&batch, &|| false).unwrap().is_continue(), "{name}");
             assert!(model.logits(0) == expected, "{name} differs after {before} tokens");
         }
+    }
+}
+
+/// A memory that cannot be truncated is copied before a batch; a single row is sooner done.
+#[test]
+fn a_batch_of_two_sequences_cancelled_in_the_middle_leaves_both() {
+    for (name, subject) in tiny_subjects().filter(|(name, _)| RECURRENT.contains(name)) {
+        let options = ContextOptions { sequences: 2, ..subject.context() };
+        let (mut model, mut undisturbed) = (ready(&subject, options.clone()), ready(&subject, options));
+        let tokens = tokens(&model, 120);
+        let batch = |model: &Llama, tokens: &[Token]| {
+            [1, 0].map(|sequence| Row::run(sequence, model.len(sequence), tokens, Logits::Last)).concat()
+        };
+        for model in [&mut model, &mut undisturbed] {
+            model.append(0, &tokens[..30], Logits::Last).unwrap();
+            model.append(1, &tokens[..20], Logits::Last).unwrap();
+        }
+        let both = batch(&model, &tokens[30..90]);
+        let asked = AtomicUsize::new(0);
+        let in_the_middle = || asked.fetch_add(1, Ordering::Relaxed) == 9;
+        assert_eq!(model.decode(&both, &in_the_middle).unwrap(), ControlFlow::Break(()), "{name}");
+        assert_eq!((model.len(0), model.len(1)), (30, 20), "{name}");
+        for model in [&mut model, &mut undisturbed] {
+            assert!(model.decode(&both, &|| false).unwrap().is_continue(), "{name}");
+        }
+        for row in [0, 1] {
+            assert!(model.logits(row) == undisturbed.logits(row), "{name}: row {row}");
+        }
+        let one = Row::run(0, model.len(0), &tokens[90..91], Logits::Last);
+        assert!(model.decode(&one, &|| true).unwrap().is_continue(), "{name}: a single row is finished");
     }
 }
 
@@ -155,7 +180,7 @@ fn a_batch_that_cannot_be_is_an_error_and_changes_nothing() {
     let mut model = ready(&subject, options);
     model.append(0, &[1; 10], Logits::Last).unwrap();
     let most = Row::run(0, 10, &[1; 9], Logits::All);
-    let row = Row { sequence: 0, position: 10, token: 1, logits: true };
+    let row = Row { sequence: 0, also: 0, position: 10, token: 1, logits: true };
     let wrong: [&[Row]; 8] = [
         &[],
         &Row::run(0, 10, &[1; 65], Logits::Last),

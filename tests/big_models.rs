@@ -407,6 +407,24 @@ fn spread(home: &Home) -> String {
 }
 
 #[test]
+fn lists_count_the_memory_of_gpus() {
+    let home = Home::new();
+    let model = models().pop().unwrap();
+    model.write(&home);
+    let list = |args: &[&str], mib: &str| {
+        let run = home.run(&[&["list"], args].concat()).env("FIRESIDE_MODELS", home.path(""));
+        // A real GPU would be the first one.
+        run.env("FIRESIDE_TEST_GPUS", format!("1,{mib}")).done().code(0)
+    };
+    let fits = |mib: &str| list(&["--json"], mib).json()["models"][0]["fits"].as_bool().unwrap();
+    let rich = fireside::gguf::memory::available_memory().unwrap() > 390 << 30;
+    assert_eq!((fits("1"), fits("1000000")), (rich, true), "{}", model.title);
+    let line = |mib: &str| list(&[], mib).stdout.lines().last().unwrap().to_string();
+    assert!(line("1000000").contains("  yes  "), "{}", line("1000000"));
+    assert!(rich || line("1").contains("no: needs "), "{}", line("1"));
+}
+
+#[test]
 fn the_tables_are_what_show_says() {
     let home = Home::new();
     for (name, table) in

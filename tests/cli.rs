@@ -402,6 +402,13 @@ fn bench_tells_what_the_machine_does_with_a_model() {
         told["memory"].as_u64().unwrap() > 1 << 20 && told["first_token"].as_f64().unwrap() > 0.0,
         "{told}"
     );
+    let device = &told["devices"][0];
+    for what in ["bandwidth", "filling"] {
+        assert!(device[what].as_f64().unwrap() > 0.0, "{what} of {told}");
+    }
+    assert_eq!(told["bandwidth"], device["bandwidth"], "there is one device");
+    let weights = std::fs::metadata(&model).unwrap().len();
+    assert!((1..weights + 100_000).contains(&device["read"].as_u64().unwrap()), "{weights} of {told}");
     assert!(!home.path(".cache/fireside/prompts").exists(), "nothing of it is kept");
     home.run(&["bench"]).model(&model).done().code(0).stderr("");
     home.run(&["bench", "no-such-model"]).done().failed(1, "no-such-model");

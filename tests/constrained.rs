@@ -1,7 +1,6 @@
 //! Answers that must match a schema, a grammar or a regular expression.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fireside::chat::Constraint;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::mutate::Random;
 use crate::support::parrot::{CHATML, Kind, Parrot};
-use crate::support::{Done, Home, Run, default_model, program, repository, tiny};
+use crate::support::{Done, Home, Run, default_model, tiny, transcripts};
 
 /// A run of a tiny chat model with random weights, hot.
 fn run(home: &Home, model: &str, args: &[&str]) -> Run {
@@ -353,22 +352,7 @@ fn a_cut_answer_goes_on_where_it_ended() {
 #[test]
 fn the_transcripts_of_the_docs_are_true() {
     let Some(model) = default_model() else { return };
-    let page = std::fs::read_to_string(repository().join("docs/scripting.md")).unwrap();
-    let (_, rest) = page.split_once("## Structured output").unwrap();
-    let (block, _) = rest.split_once("```console\n").unwrap().1.split_once("```").unwrap();
-    let home = Home::new();
-    std::os::unix::fs::symlink(program(), home.path("fireside")).unwrap();
-    let path = format!("{}:{}", home.path("").display(), std::env::var("PATH").unwrap());
-    let mut commands = 0;
-    for part in block.split("$ ").filter(|part| !part.is_empty()) {
-        let (command, expected) = part.split_once('\n').unwrap();
-        let mut run = Command::new("sh");
-        run.args(["-c", command]).envs(home.environment()).env("PATH", &path).env("FIRESIDE_MODEL", &model);
-        let done = run.stdin(Stdio::null()).output().unwrap();
-        assert_eq!(String::from_utf8(done.stdout).unwrap(), expected, "{command}");
-        commands += 1;
-    }
-    assert_eq!(commands, 3);
+    assert_eq!(transcripts::check("docs/scripting.md", "## Structured output", &model, 0.0), 3);
 }
 
 /// Schemas and grammars that use everything, to be damaged.

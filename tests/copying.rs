@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::Home;
 use crate::support::pty::*;
+use crate::support::{Home, cannot_run, program};
 
 const ANSWER: &str = "Run\\n\\n```sh\\nls\\n```\\n\\n1. or\\n\\n   ~~~\\n   a  b\\n   ~~~\\n";
 const RAW: &str = "Run\n\n```sh\nls\n```\n\n1. or\n\n   ~~~\n   a  b\n   ~~~\n";
@@ -65,6 +65,77 @@ fn the_systems_tool_is_used_where_there_is_one() {
     let mut terminal = chat(&home, &[("DISPLAY", ":9".into()), path("bin")], "Hi.\n");
     terminal.line("/copy").sees("the answer, 3 bytes: sent to the terminal").at_prompt();
     assert!(!home.path("wrong").exists());
+}
+
+/// The first tool that works is used, in the order of docs/chat.md.
+#[test]
+fn the_systems_tools_are_tried_in_order() {
+    let home = Home::new();
+    let tool = |name: &str, ends: u8| {
+        let text = format!(
+            "#!/bin/sh\necho \"$@\" > {0}.args; cat > {0}.text; exit {ends}\n",
+            home.path(name).display()
+        );
+        let tool = home.write(&format!("bin/{name}"), text);
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let both = [("DISPLAY", ":9".to_string()), ("WAYLAND_DISPLAY", "wayland-9".to_string())];
+    let path = ("PATH", format!("{}:/usr/bin:/bin", home.path("bin").display()));
+    let copied_by = |tools: &[(&str, u8)], set: &[(&'static str, String)], by: &str| {
+        let _ = std::fs::remove_dir_all(home.path("bin"));
+        tools.iter().for_each(|(name, ends)| tool(name, *ends));
+        let environment = [set, std::slice::from_ref(&path)].concat();
+        let mut terminal = chat(&home, &environment, "Hi.\n");
+        terminal.line("/copy").sees(&format!("the answer, 3 bytes: {by}")).at_prompt();
+    };
+    let read = |file: &str| std::fs::read_to_string(home.path(file)).unwrap();
+    let all = [("wl-copy", 0), ("xclip", 0), ("xsel", 0)];
+    copied_by(&all, &both, "copied by wl-copy, and sent to the terminal");
+    assert_eq!((read("wl-copy.text"), home.path("xclip.text").exists()), ("Hi.".into(), false));
+    copied_by(&all, &both[..1], "copied by xclip, and sent to the terminal");
+    assert_eq!((read("xclip.args"), read("xclip.text")), ("-selection clipboard\n".into(), "Hi.".into()));
+    copied_by(&[("wl-copy", 1), ("xsel", 0)], &both, "copied by xsel, and sent to the terminal");
+    assert_eq!((read("xsel.args"), read("xsel.text")), ("--clipboard --input\n".into(), "Hi.".into()));
+    copied_by(&all, &[], "sent to the terminal");
+    copied_by(&[("wl-copy", 1), ("xclip", 1), ("xsel", 1)], &both, "sent to the terminal");
+}
+
+/// Through a real multiplexer, with the settings that it comes with.
+#[test]
+fn tmux_and_screen_hand_the_text_on() {
+    let run = [
+        (
+            "tmux",
+            "set -g status off\nset -g destroy-unattached on\n",
+            "exec tmux -S socket -f conf new-session \"$@\"",
+        ),
+        (
+            "screen",
+            "startup_message off\nautodetach off\n",
+            "SCREENDIR=$PWD/screens exec screen -c conf \"$@\"",
+        ),
+    ];
+    for (name, conf, line) in run {
+        if std::process::Command::new(name).arg("--version").output().is_err() {
+            cannot_run(&format!("{name} is not there"));
+            continue;
+        }
+        let home = Home::new();
+        home.write("conf", conf);
+        std::fs::create_dir(home.path("screens")).unwrap();
+        std::fs::set_permissions(home.path("screens"), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let text = "a b é ".repeat(100) + "end"; // longer than screen passes on at once
+        let [option, script] = home.script("answers", &format!("{text}\n"));
+        let words = [program().to_string(), option, script];
+        let mut terminal = home.shell_command(&Setup::default(), line, &words);
+        terminal.at_prompt().line("Go").sees("token").at_prompt().line("/copy").sees("sent to the terminal");
+        terminal.at_prompt();
+        let sent = String::from_utf8_lossy(&terminal.bytes()).into_owned();
+        let sent = sent.split("\x1b]52;").nth(1).and_then(|rest| rest.split(['\x07', '\x1b']).next());
+        let sent = sent.and_then(|sent| sent.split(';').nth(1)).unwrap_or_else(|| panic!("{name} kept it"));
+        assert_eq!(String::from_utf8(STANDARD.decode(sent).unwrap()).unwrap(), text, "{name}");
+        terminal.keys(CTRL_D).ends();
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use clap::CommandFactory;
 use fireside::cli::{self, Args};
+use fireside::failure::Exit;
 use fireside::repl::commands::{COMMANDS, KEYS};
 use fireside::settings::SETTINGS;
 
@@ -38,20 +39,38 @@ fn help_on_a_subcommand_is_what_the_subcommand_says_of_itself() {
 }
 
 #[test]
+fn a_subcommand_offers_a_server_only_if_it_asks_one() {
+    for subcommand in Args::command().get_subcommands().map(|command| command.get_name().to_string()) {
+        let asks = ["list", "show"].contains(&subcommand.as_str());
+        assert_eq!(help(&[&subcommand]).contains("--server "), asks, "{subcommand}");
+    }
+    assert!(!help(&["history", "list"]).contains("--server "));
+    assert!(help(&["roles"]).contains("role to show; without one, list them"));
+}
+
+#[test]
 fn topics_are_made_of_the_tables() {
-    assert_eq!(help(&["keys"]).trim(), KEYS.trim());
-    let in_chat = Home::new().scripted("x\n", &["--repl-stdin", "-q"]).stdin("/help\n").done().code(0).stderr;
-    assert_eq!(format!("{}{KEYS}\n", help(&["commands"])), in_chat);
-    assert!(COMMANDS.iter().all(|command| in_chat.contains(command.help)));
+    let keys = help(&["keys"]);
+    for (line, (key, does)) in keys.lines().zip(KEYS) {
+        let (key, does) = (key.replace('`', ""), does.replace('`', ""));
+        assert!(line.starts_with(&format!("{key}  ")) && line.ends_with(&format!("  {does}")), "{line}");
+    }
+    assert_eq!(keys.lines().count(), KEYS.len(), "{keys}");
+    let in_chat =
+        |line: &str| Home::new().scripted("x\n", &["--repl-stdin", "-q"]).stdin(line).done().code(0).stderr;
+    assert_eq!(in_chat("/help keys\n"), keys);
+    let commands = in_chat("/help\n");
+    assert!(commands.starts_with(&help(&["commands"])), "{commands}");
+    assert!(COMMANDS.iter().all(|command| commands.contains(command.help)));
     let settings = help(&["settings"]);
     for row in SETTINGS {
         let line = settings.lines().find(|line| line.split_whitespace().next() == Some(row.name));
         assert!(line.is_some_and(|line| line.ends_with(row.help)), "{} in {settings}", row.name);
     }
     let codes = help(&["exit-codes"]);
-    for code in ["0", "1", "2", "3", "4", "130"] {
-        assert!(codes.lines().any(|line| line.split_whitespace().next() == Some(code)), "{code} in {codes}");
-    }
+    let first_words: Vec<&str> = codes.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(first_words, ["0", "1", "2", "3", "4", "5", "10", "130"], "{codes}");
+    assert!(codes.contains(&format!(" 10  and up to {}: ", 9 + Exit::CHOICES)), "{codes}");
     let home = Home::new();
     let files = home.run(&["help", "files"]).done().code(0).stdout;
     for file in [".config/fireside/config.toml", ".local/share/fireside/models", ".cache/huggingface/hub"] {
@@ -152,13 +171,23 @@ fn a_subcommand_used_wrongly_points_to_its_own_help() {
 #[test]
 fn every_key_that_does_something_of_its_own_is_named() {
     let told = Home::new().run(&["help", "keys"]).done().code(0).stdout;
-    for key in
-        ["Esc", "Ctrl-C", "Ctrl-D", "Alt-Enter", "Shift-Enter", "Ctrl-J", "Tab", "Up", "Ctrl-R", "Ctrl-W"]
-    {
+    let keys =
+        ["Esc", "Ctrl-C", "Ctrl-D", "Ctrl-J", "Ctrl-G", "Ctrl-L", "Ctrl-R", "Ctrl-W", "Ctrl-Z", "Tab", "Up"];
+    let more = [
+        "Enter",
+        "Alt-Enter",
+        "Shift-Enter",
+        "Alt-Backspace",
+        "Ctrl-X Ctrl-E",
+        "Right",
+        "End",
+        "@PATH",
+        "!COMMAND",
+    ];
+    for key in keys.iter().chain(&more) {
         assert!(told.contains(key), "{key} is missing:\n{told}");
     }
-    for key in ["Alt-Backspace", "Ctrl-X Ctrl-E", "Esc cancels"] {
-        assert!(told.contains(key), "{key} is missing:\n{told}");
-    }
-    assert!(told.trim().lines().count() <= 5, "{told}");
+    let chat = Home::new().scripted("x\n", &["--repl-stdin", "-q"]).stdin("/help\n").done().code(0).stderr;
+    let tail: Vec<&str> = chat.lines().skip(COMMANDS.len()).filter(|line| !line.is_empty()).collect();
+    assert!(tail.len() == 1 && tail[0].ends_with("; /help keys lists all keys"), "{tail:?}");
 }

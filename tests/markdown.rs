@@ -1,22 +1,26 @@
 //! Markdown in answers: rendered the same however the text comes, and nothing of it lost or left behind.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::{Mutex, PoisonError};
 
 use fireside::chat::settings::Theme;
+use fireside::ui::below::{Below, around};
 use fireside::ui::live::Live;
 use fireside::ui::markdown::Look;
 use fireside::ui::sanitize;
 
-use crate::support::Home;
 use crate::support::pty::*;
+use crate::support::{Home, alone, own_peak};
 
 const LOOK: Look = Look { theme: Theme::Dark, styled: true };
 const WIDTHS: [u16; 3] = [20, 80, 200];
 const HEIGHT: u16 = 12;
 
-/// Whole answers like real ones, and broken ones.
+/// Whole answers like real ones, and broken ones; and answers of a real model.
 fn answers() -> Vec<String> {
-    include_str!("markdown/answers.md").split("=====\n").map(String::from).collect()
+    let of_a_model = include_str!("markdown/smollm2.md").split("=====\n").skip(1);
+    include_str!("markdown/answers.md").split("=====\n").chain(of_a_model).map(String::from).collect()
 }
 
 /// The examples of the CommonMark specification.
@@ -39,9 +43,24 @@ impl Page {
         self.0.process(output.replace('\n', "\r\n").as_bytes());
     }
 
+    /// The window changes; a narrower one cuts its rows.
     fn resize(&mut self, columns: u16) {
         let size = |n| NonZeroU16::new(n).unwrap();
         self.0.screen_mut().set_size(size(HEIGHT), size(columns));
+    }
+
+    /// The window changes, and what the terminal itself has divided into rows it divides anew.
+    fn reflow(&mut self, columns: u16) {
+        const DIVIDED: &str = "\u{1}";
+        let before = self.0.screen().size().1.into();
+        let (row, _) = self.0.screen().cursor_position();
+        let mut rows = self.all(|screen| {
+            let end = |row| if screen.row_wrapped(row) { DIVIDED } else { "" };
+            screen.rows(0, before).zip(0..).map(|(text, row)| text + end(row)).collect()
+        });
+        rows.truncate(rows.len() - usize::from(HEIGHT - 1 - row));
+        *self = Page::new(columns);
+        self.write(&rows.join("\n").replace(&format!("{DIVIDED}\n"), ""));
     }
 
     /// The text of every row down to the last that has one.
@@ -266,8 +285,19 @@ fn hostile_texts_take_linear_time_and_act_on_nothing() {
 
 #[test]
 #[ignore = "takes a minute: make fuzz-markdown"]
-fn ten_megabytes_of_hostile_text_take_linear_time_and_act_on_nothing() {
-    are_rendered(&hostile(10_000_000));
+#[allow(clippy::print_stderr)] // the figure is a result
+fn ten_megabytes_of_hostile_text_take_linear_time_and_little_memory_and_act_on_nothing() {
+    let this =
+        "markdown::ten_megabytes_of_hostile_text_take_linear_time_and_little_memory_and_act_on_nothing";
+    if !alone(this) {
+        return;
+    }
+    let texts = hostile(10_000_000);
+    let before = own_peak();
+    are_rendered(&texts);
+    let grown = (own_peak() - before) >> 20;
+    eprintln!("rendering took {grown} MiB at most");
+    assert!(grown < 64, "{grown} MiB");
 }
 
 /// Texts of this many bytes, each with much of something.
@@ -355,8 +385,15 @@ fn comes_out_like_the_whole(corpus: &[String], random: &mut Random) {
 
 #[test]
 fn texts_that_once_came_out_otherwise() {
-    // Code and comments that overlap; empty rows after one that the terminal divides.
-    for seed in [10327815428740484894, 1705064983775800024, 11857849645831316432] {
+    // Code and comments that overlap; empty rows after one that the terminal divides; a terminal that joins such a
+    // row with the unfinished one below when the window changes.
+    for seed in [
+        10327815428740484894,
+        1705064983775800024,
+        11857849645831316432,
+        7861973813093081839,
+        4215384079699321023,
+    ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }
 }
@@ -481,25 +518,44 @@ fn random_text(corpus: &[String], random: &mut Random) -> String {
     text
 }
 
-/// The same with notices in between: what the answer leaves besides them is the whole. And with windows that
-/// change: no text is lost.
+/// How often each letter and digit is there.
+fn letters<'a>(rows: impl IntoIterator<Item = &'a String>) -> BTreeMap<char, usize> {
+    let mut counted = BTreeMap::new();
+    let all = rows.into_iter().flat_map(|row| row.chars()).filter(char::is_ascii_alphanumeric);
+    all.for_each(|c| *counted.entry(c).or_default() += 1);
+    counted
+}
+
+/// The row below an answer is of the whole program.
+static BELOW: Mutex<()> = Mutex::new(());
+
+/// The same with notices in between and typed rows below: what the answer leaves besides them is the whole. And
+/// with windows that change: no text is lost.
 fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, seed: u64) {
     const NOTICE: &str = "(a notice)";
     if columns < 20 {
         return;
     }
+    let _alone = BELOW.lock().unwrap_or_else(PoisonError::into_inner);
     let mut page = Page::new(columns);
     page.write("> a question\n");
     let mut live = Live::new(LOOK, columns.into(), true, "");
+    let mut typed = String::new();
     for piece in pieces {
         let output = live.push(&sanitize(piece), columns.into(), HEIGHT.into());
         acts_on_nothing(&output, "");
-        page.write(&output);
-        if random.below(8) == 0 {
-            page.write(&(live.set_aside(columns.into()) + NOTICE + "\n"));
+        page.write(&around(&output, || Below::of(&typed).drawn(live.column(), columns.into(), "2")));
+        match random.below(12) {
+            0 => page.write(&around(&(live.set_aside(columns.into()) + NOTICE + "\n"), String::new)),
+            1 => typed.clear(),
+            2..6 => typed += MARKS[random.below(MARKS.len())],
+            _ => continue,
         }
+        page.write(&around("", || Below::of(&typed).drawn(live.column(), columns.into(), "2")));
     }
-    page.write(&live.end(columns.into()));
+    typed += "x";
+    let row = Below::of(&typed);
+    page.write(&around(&live.end(columns.into()), || row.drawn(0, columns.into(), "2")));
     let without = |mut rows: Vec<String>| {
         rows.retain(|row| row != NOTICE);
         while rows.pop_if(|row| row.is_empty()).is_some() {}
@@ -510,23 +566,38 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
     let mut live = Live::new(LOOK, columns.into(), true, "");
     whole.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
     whole.write(&live.end(columns.into()));
-    assert_eq!(without(page.texts()), whole.texts(), "notices, seed {seed}");
+    let mut rows = page.texts();
+    let below = rows.pop().unwrap();
+    assert!(below.starts_with("> ") && below.ends_with('x'), "{below:?}, {typed:?} typed, seed {seed}");
+    assert_eq!(without(rows), whole.texts(), "notices and typed rows, seed {seed}");
+    page.write(&around("", String::new));
+    assert_eq!(without(page.texts()), whole.texts(), "after the typed row, seed {seed}");
 
-    let mut page = Page::new(columns);
-    (0..HEIGHT * 2).for_each(|n| page.write(&format!("line {n} before\n")));
+    let (mut page, reflows) = (Page::new(columns), random.below(2) == 0);
+    let above: Vec<String> = (0..HEIGHT * 2).map(|n| format!("line {n} before")).collect();
+    above.iter().for_each(|line| page.write(&format!("{line}\n")));
     let mut live = Live::new(LOOK, columns.into(), true, "");
     let mut width = columns;
     for piece in pieces {
         if random.below(6) == 0 {
             width = 20 + random.below(100) as u16;
-            page.resize(width);
+            if reflows { page.reflow(width) } else { page.resize(width) }
         }
         page.write(&live.push(&sanitize(piece), width.into(), HEIGHT.into()));
     }
     page.write(&live.end(width.into()));
     let rows = page.texts();
-    for n in 0..HEIGHT * 2 {
-        assert!(rows.contains(&format!("line {n} before")), "line {n} is gone, seed {seed}");
+    for line in &above {
+        assert!(rows.contains(line), "{line:?} is gone, seed {seed}");
+    }
+    if reflows {
+        // In a wide window nothing is said twice, as the headings of a narrow table are.
+        let (there, whole) = (letters(&rows), plain(1000, text));
+        for (letter, count) in letters(above.iter().chain(&whole)) {
+            let left = there.get(&letter).copied().unwrap_or(0);
+            let (rows, whole) = (rows.join("\n"), whole.join("\n"));
+            assert!(left >= count, "{left} of {count} {letter:?}, seed {seed}:\n{rows}\n----\n{whole}");
+        }
     }
 }
 
@@ -666,4 +737,43 @@ fn the_window_may_change_in_the_middle() {
         assert!(shown.contains(&format!("word{n}")), "word{n} is gone: {shown}");
     }
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+/// Where this text stands in a row of its own, dim, right below the cursor.
+fn is_below(screen: &vt100::Screen, text: &str) -> bool {
+    let (row, _) = screen.cursor_position();
+    let columns = screen.size().1.get();
+    let below = screen.contents_between(row + 1, 0, row + 1, columns);
+    let is_dim = screen.cell(row + 1, 0).is_some_and(|cell| cell.dim());
+    below.trim_end() == text && is_dim && screen.contents().trim_end().ends_with(text)
+}
+
+/// The answer grows above it, is redrawn, and is at last what it is when nobody types.
+#[test]
+fn what_is_typed_stands_below_a_rendered_answer() {
+    let beginning =
+        "# A title\n\nSome **bold words** in a row that is longer than a narrow window.\n\n- one\n- two";
+    let later = " **and bo\\pld words** that are *not ended\n\n```rust\nfn main() {}\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nThe last **row";
+    let answer = format!("{beginning}{}{later}", "\\p".repeat(20)).replace('\n', "\\n");
+    for columns in WIDTHS {
+        let home = Home::new();
+        let script = home.script("answers", &format!("{answer}{}\n", "\\p".repeat(600)));
+        let args = [&script.each_ref().map(String::as_str)[..], &["--stats=off"]].concat();
+        let shown = |typed: &str| {
+            let mut terminal = home.terminal_as(&Setup { columns, ..Setup::default() }, &args);
+            terminal.at_prompt().line("Go").sees("two");
+            if !typed.is_empty() {
+                terminal.keys("typed");
+                terminal.wait("what is typed, below", |screen| is_below(screen, "> typed"));
+                terminal.sees("The last");
+                terminal.wait("the same below the end", |screen| is_below(screen, "> typed"));
+                terminal.keys(" ahead");
+                terminal.wait("all that is typed", |screen| is_below(screen, "> typed ahead"));
+            }
+            terminal.sees("The last").keys(CTRL_C).sees("stopped").at(&format!("> {typed}"));
+            let rows = terminal.rows(columns).into_iter().skip_while(|row| row != "> Go");
+            rows.take_while(|row| !row.starts_with("stopped")).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("typed ahead"), shown(""), "{columns} columns");
+    }
 }

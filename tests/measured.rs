@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Home, tiny};
+use crate::support::{Home, cannot_run, default_model, tiny};
 
 const STATE: &str = ".local/state/fireside/models.json";
 
@@ -61,6 +61,34 @@ fn the_first_long_prefill_decides() {
     assert_eq!(chosen(&mut state(&home))[1], 1024, "it never shrinks");
     assert_eq!(used(&home, 20, &["--batch-size", "256"]), 256);
     assert_eq!(used(&home, 20, &["--threads", "2"]), 512, "other threads, another speed");
+}
+
+#[test]
+fn what_was_learnt_with_another_part_on_the_gpu_does_not_count() {
+    let Some(path) = default_model() else { return cannot_run("the default model is not here") };
+    let home = Home::new();
+    // With a pretended GPU of so many MiB, which plans use.
+    let used = |mib: &str, words: usize| {
+        let prompt = "word ".repeat(words);
+        let args = ["--raw", "--json", "--flash-attn", "on", "-n", "1", "-p", &prompt];
+        let run = home.run(&args).model(&path);
+        let done = run.env("FIRESIDE_TEST_GPUS", mib).done().code(0).json();
+        done["model"]["batch_size"].as_u64().unwrap()
+    };
+    let choose_64 = || {
+        let mut other = state(&home);
+        chosen(&mut other)[1] = 64.into();
+        home.write(STATE, other.to_string());
+    };
+    assert_eq!(used("4000", 600), 512);
+    choose_64();
+    assert_eq!(used("4000", 20), 64, "as before");
+    assert_eq!(used("200", 600), 512, "another program has taken its memory");
+    let under = chosen(&mut state(&home)).take();
+    assert!(under[0].as_str().unwrap().contains("on GPUs part"), "{under}");
+    assert_eq!(under[1], 512, "weights are copied: no batch is smaller, however busy the machine");
+    choose_64();
+    assert_eq!(used("1", 20), 512, "it has taken all of it");
 }
 
 #[test]

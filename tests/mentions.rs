@@ -100,7 +100,7 @@ fn a_mention_is_completed() {
     let home = home();
     let mut terminal = chat(&home);
     terminal.keys("see @no").keys(TAB).at("> see @notes.txt");
-    terminal.keys(CTRL_U).keys("(@sr").keys(TAB).at("> (@src/").keys(TAB).at("> (@src/main.rs");
+    terminal.keys(CTRL_U).keys("(@sr").keys(TAB).sees("> (@src/").keys(TAB).at("> (@src/main.rs");
     terminal
         .keys(CTRL_U)
         .keys("@my")
@@ -118,8 +118,44 @@ fn a_mentioned_file_that_cannot_be_read_sends_nothing() {
     let home = home();
     home.write("bytes.bin", b"\xff");
     let mut terminal = chat(&home);
-    terminal.line("see @bytes.bin").sees("bytes.bin is not UTF-8 text").at("> see @bytes.bin");
+    terminal.line("see @bytes.bin").sees("bytes.bin is not UTF-8 text");
+    terminal.sees("hint: to send it as plain text, put a backslash before the @").at("> see @bytes.bin");
     terminal.keys(CTRL_U).line("/file").sees("no files are attached").at_prompt();
+    terminal.line("see \\@bytes.bin, \\@nothing").sees("One.");
+    model_saw(&mut terminal, "[user] see @bytes.bin, \\@nothing\n");
+    // Pasted backslashes are text, like all that is pasted.
+    terminal.keys(&pasted("\\@bytes.bin")).line("").sees("Two.");
+    model_saw(&mut terminal, "[user] \\@bytes.bin\n");
+}
+
+#[test]
+fn a_file_is_attached_once_as_it_is_now() {
+    let home = home();
+    let mut terminal = chat(&home);
+    terminal.line("/file notes.txt").sees("attached notes.txt to your next message").at_prompt();
+    terminal.wiped().line("/file ./notes.txt").sees("/file ./notes.txt\n").at_prompt();
+    terminal.sees("./notes.txt is attached already\n");
+    home.write("notes.txt", "some newer notes\n");
+    terminal
+        .wiped()
+        .line("/file notes.txt")
+        .sees("notes.txt has changed since, and the new text")
+        .at_prompt();
+    terminal.wiped().line("/file").sees("  1       3 tokens  notes.txt\n").at_prompt();
+    home.write("src/lib.rs", "fn lib() {}\n");
+    home.write("src/other.rs", "fn other() {}\n");
+    terminal.wiped().line("/file src/lib.rs").sees("attached src/lib.rs to your next message").at_prompt();
+    terminal
+        .wiped()
+        .line("/file src")
+        .sees("src/lib.rs (src) is attached already\nattached 2 files of src to");
+    home.write("notes.txt", "the newest notes\n");
+    terminal.at_prompt().line("Read @notes.txt").sees("notes.txt has changed since, and the new text");
+    model_saw(&mut terminal, "notes.txt:\n```\nthe newest notes\n```\n\nsrc/lib.rs:");
+    // The output of a command may come twice.
+    terminal.wiped().line("!echo out").sees("attached $ echo out").at_prompt();
+    terminal.wiped().line("!echo out").sees("attached $ echo out").at_prompt().wiped().line("/file");
+    terminal.sees("  1       6 tokens  $ echo out\n  2       6 tokens  $ echo out").at_prompt();
 }
 
 #[test]
@@ -140,6 +176,27 @@ fn much_to_read_is_asked_about_and_comes_back_after_a_no() {
     terminal.keys(ESC).at("> Read").keys(CTRL_U).line("/file").sees("600 tokens  half.txt").at_prompt();
     // Without files, nobody asks.
     terminal.line("/file none").at_prompt().line("Hello").sees("Two.").at_prompt();
+}
+
+#[test]
+fn long_prefill_is_asked_about_at_any_width() {
+    for columns in [20, 80, 200] {
+        let home = home();
+        home.write("long.txt", "word ".repeat(99));
+        // 99 words of the file and 5 more.
+        for (speed, long, seconds) in [(10, true, "10 s"), (11, false, "9 s")] {
+            let script = home.script("answers", &format!("prefill: {speed}\nOne.\n"));
+            let setup = Setup { columns, ..Setup::default() };
+            let mut terminal = home.terminal_as(&setup, &script);
+            terminal.at_prompt().line("Read @long.txt").sees(seconds);
+            if long {
+                terminal.at("Send it? [y/N] ").keys(ESC).sees("nothing was sent").at("> Read @long.txt");
+                terminal.keys(ENTER).at("Send it? [y/N] ").line("y");
+            }
+            terminal.sees("One.").at_prompt();
+            assert_eq!(terminal.screen().contains("Send it?"), long, "{}", terminal.screen());
+        }
+    }
 }
 
 #[test]
@@ -171,6 +228,7 @@ fn ctrl_c_stops_a_command_and_not_the_chat() {
     let home = home();
     let mut terminal = chat(&home);
     terminal.line("!echo begun; sleep 1000").sees("sleep 1000\nbegun").keys(CTRL_C);
+    terminal.sees("^C\nended by signal 2 (SIGINT)\n");
     terminal.sees("attached $ echo begun; sleep 1000 (ended by signal 2 (SIGINT))").at_prompt();
     terminal.line("/file none").at_prompt().line("Still there?").sees("One.").at_prompt();
     // One that ignores it is killed by the second.

@@ -2,29 +2,57 @@
 //! pretended GPUs, which only plans use; and what is refused before a model is loaded.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fireside::session::{Session, SessionOptions};
 use fireside::settings::Config;
 use serde_json::Value;
 
+use crate::support::engine::GPU_BUILD;
 use crate::support::{Home, cannot_run, default_model, memory, repository, tiny};
+use crate::workers::{Worker, with_workers};
 
 /// The pretended GPUs: their free memory in MiB.
 const GPUS: &str = "FIRESIDE_TEST_GPUS";
 
-/// The sum of the sizes, in MiB, that llama.cpp's log gives for buffers of a kind.
-fn logged(log: &str, kind: &str) -> f64 {
-    let mib =
-        |line: &str| line.split_once(kind)?.1.trim_start_matches([' ', '=']).split(' ').next()?.parse().ok();
-    log.lines().filter_map(mib).fold(0.0, |sum, mib: f64| sum + mib)
+/// The sum of the sizes, in MiB, that llama.cpp's log gives for buffers of a kind whose name passes.
+fn logged(log: &str, kind: &str, passes: impl Fn(&str) -> bool) -> f64 {
+    let mib = |line: &str| -> Option<f64> {
+        let (before, after) = line.split_once(kind)?;
+        let size = after.trim_start_matches([' ', '=']).split(' ').next()?.parse().ok()?;
+        let (_, name) = before.split_once(": ")?;
+        Some(size).filter(|_| passes(name.trim()))
+    };
+    log.lines().filter_map(mib).fold(0.0, |sum, mib| sum + mib)
 }
 
-/// What `show` plans for main memory, in MiB: weights, memory of the context, compute buffers.
-fn planned(home: &Home, model: &Path, args: &[&str]) -> [f64; 3] {
-    let show = home.run(&[&["show", "--json"], args].concat()).arg(model).done().code(0).json();
-    let device = &show["memory"]["plan"]["devices"][0];
-    ["weights", "kv", "compute"].map(|what| device[what].as_f64().unwrap() / f64::from(1 << 20))
+/// What a device has, in MiB: weights, memory of the context, compute buffers.
+type Figures = [f64; 3];
+
+/// The plan of `show --json` for each device and what llama.cpp's log says of it. Main memory is the last one.
+fn by_device(show: &Value, log: &str) -> Vec<(String, Figures, Figures)> {
+    let devices = show["memory"]["plan"]["devices"].as_array().unwrap();
+    let names: Vec<&str> = devices.iter().map(|device| device["name"].as_str().unwrap()).collect();
+    let (main, gpus) = names.split_last().unwrap();
+    assert_eq!(*main, "main memory");
+    let of = |device: &Value| {
+        let name = device["name"].as_str().unwrap();
+        let planned =
+            ["weights", "kv", "compute"].map(|what| device[what].as_f64().unwrap() / f64::from(1 << 20));
+        let its = |buffer: &str| match gpus.iter().find(|gpu| buffer.starts_with(**gpu)) {
+            Some(gpu) => *gpu == name,
+            None => name == *main,
+        };
+        let sum = |kind| logged(log, kind, its);
+        let kv = sum("KV buffer size") + sum("RS buffer size");
+        (name.to_string(), planned, [sum("model buffer size"), kv, sum("compute buffer size =")])
+    };
+    devices.iter().map(of).collect()
+}
+
+/// How far the log may be above the plan, in MiB: it has two decimals, and a GPU pads the rows of every tensor.
+fn above(log: &str) -> f64 {
+    if GPU_BUILD && log.contains("offloaded") { 0.5 } else { 0.02 }
 }
 
 fn models() -> Vec<PathBuf> {
@@ -46,26 +74,57 @@ fn the_plan_is_no_less_than_what_llama_cpp_allocates() {
             let trained = fireside::gguf::read(&model).unwrap().arch_uint("context_length").unwrap();
             let context = format!("--ctx-size={}", trained.min(512));
             let args = [context.as_str(), "--no-repack", "--no-mmap", flash];
-            let [weights, kv, compute] = planned(&home, &model, &args);
+            let show = home.run(&[&["show", "--json"], &args[..]].concat()).arg(&model).done().code(0).json();
             let run = home.run(&[&args[..], &["-v", "-p", "Hi", "-n", "1", "--raw"]].concat()).model(&model);
             let log = run.done().code(0).stderr;
-            let real = (
-                logged(&log, "model buffer size"),
-                logged(&log, "KV buffer size") + logged(&log, "RS buffer size"),
-                logged(&log, "compute buffer size ="),
-            );
-            // The log has two decimals; a GPU pads the rows of every tensor.
-            let more = if log.contains("offloaded") { 0.5 } else { 0.02 };
-            let within = |real: f64, plan: f64, least: f64| real <= plan + more && real >= least * plan - 2.0;
-            let good =
-                within(real.0, weights, 0.9) && within(real.1, kv, 0.9) && within(real.2, compute, 0.3);
-            if !good || real.0 == 0.0 || real.2 == 0.0 {
-                let planned = (weights, kv, compute);
-                failures.push(format!("{} {flash}: planned {planned:.2?}, got {real:.2?}", model.display()));
+            for (place, (name, planned, real)) in by_device(&show, &log).into_iter().enumerate() {
+                // Beside a GPU, main memory has little to compute.
+                let least = [0.9, 0.9, if place == 0 { 0.3 } else { 0.0 }];
+                let within = |what: usize| {
+                    real[what] <= planned[what] + above(&log)
+                        && real[what] >= least[what] * planned[what] - 2.0
+                };
+                if !(0..3).all(within) || real[0] == 0.0 || real[2] == 0.0 {
+                    let model = model.display();
+                    failures.push(format!("{model} {flash}, {name}: planned {planned:.2?}, got {real:.2?}"));
+                }
             }
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The same on two devices: this machine's memory and a worker on it.
+#[test]
+fn the_plan_holds_on_each_of_several_devices() {
+    let (worker, home) = (Worker::start(&["--cache-size", "0"]), Home::new());
+    let family = |name: &str| Some(repository().join(format!("tests/families/{name}.gguf")));
+    let cases: [(Option<PathBuf>, &[&str]); 7] = [
+        (default_model(), &["--gpu-layers", "2"]),
+        (default_model(), &["--no-kv-offload"]),
+        (family("llama-bpe"), &[]),
+        (family("llama-bpe"), &["--gpu-layers", "2"]),
+        (family("llama-bpe"), &["--no-kv-offload"]),
+        (family("deepseek-v1"), &["-ncmoe", "2"]),
+        (family("gpt-oss"), &["-ncmoe", "1"]),
+    ];
+    for (model, placed) in cases {
+        let Some(model) = model else { continue };
+        let common = ["--ctx-size=512", "--no-repack", "--no-mmap", "--flash-attn=on"];
+        let args = [&common[..], placed].concat();
+        let show = with_workers(&home, &[&worker], &[&["show", "--json"], &args[..]].concat());
+        let show = show.arg(&model).done().code(0).json();
+        let run = [&args[..], &["-v", "-p", "Hi", "-n", "1", "--raw"]].concat();
+        let log = with_workers(&home, &[&worker], &run).model(&model).done().code(0).stderr;
+        let devices = by_device(&show, &log);
+        assert!(devices.len() > 1, "{show}");
+        for (name, planned, real) in devices {
+            let said =
+                format!("{} {placed:?}, {name}: planned {planned:.3?}, got {real:.2?}", model.display());
+            assert!((0..3).all(|what| real[what] <= planned[what] + above(&log)), "{said}");
+            assert!((0..2).all(|what| real[what] >= 0.9 * planned[what] - 0.1), "{said}");
+        }
+    }
 }
 
 #[test]
@@ -101,7 +160,7 @@ fn part_of_a_model_goes_where_there_is_room_and_is_said_so() {
     let chat = home.run(&["--repl-stdin"]).model(&model).stdin("/set gpu-layers\n").env(GPUS, "200").done();
     let chat = chat.code(0).stderr;
     assert!(chat.contains("this machine"), "{chat}");
-    // `show` and `list` count the same memory.
+    // `show` counts the same memory, and so does `list`: see big_models.rs.
     let show = home.run(&["show"]).arg(&model).env(GPUS, "200").done().code(0).stdout;
     assert!(show.contains("on the GPU: ") && show.contains("the whole model needs"), "{show}");
     assert_eq!(show.matches(" read per token").count(), 3, "in all, by the GPU and by main memory: {show}");
@@ -143,6 +202,24 @@ fn more_layers_than_fit_are_refused_if_the_user_asks_for_them() {
     };
     run(&[]).failed(1, "not enough memory on ").hint("--gpu-layers auto takes as many layers as fit");
     run(&["--fit", "off"]).code(0);
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_with_what_helps() {
+    let home = Home::new();
+    let run = |args: &[&str], model: &std::path::Path, mib: u64| {
+        let free = home.write("free", (mib << 20).to_string());
+        let run = home.run(&[&["-p", "Hi", "-n", "1"], args].concat()).model(model).env(GPUS, "200");
+        run.env("FIRESIDE_TEST_MEMORY", free).done()
+    };
+    let mixture = repository().join("tests/families/deepseek-v1.gguf");
+    let refused = run(&["--device", "none"], &mixture, 1);
+    refused.failed(1, "not enough memory: the model needs ").hint("; --cpu-moe --fit off reads the experts");
+    let Some(model) = default_model() else { return cannot_run("the default model is not here") };
+    let refused = run(&[], &model, 60).failed(1, "not enough memory: the model needs ");
+    let (_, tokens) = refused.stderr.split_once("; with --ctx-size ").expect(&refused.stderr);
+    let tokens = tokens.split(' ').next().unwrap();
+    run(&["--ctx-size", tokens], &model, 60).code(0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use fireside::engine::token::Token;
 
 use crate::support::engine::{FLOAT_NOISE, Subject, TINY, turn, user};
 use crate::support::pty::*;
-use crate::support::{Home, default_model, tiny};
+use crate::support::{Home, default_model, repository, tiny, transcripts};
 
 /// Rows of logits of one batch.
 const ROWS: usize = 32;
@@ -104,45 +104,72 @@ fn the_probabilities_of_an_answer_are_those_of_the_model() {
     }
 }
 
+fn to_choose(question: &str, texts: &[String]) -> Request {
+    Request { task: Task::Choose(texts.to_vec()), ..turn(&[user(question)], 9) }
+}
+
+fn choices(engine: &mut Engine<Llama>, request: &Request) -> Vec<Choice> {
+    let (events, stats) = ask(engine, request);
+    assert_eq!(stats.stop, StopReason::Choice);
+    let found = events.into_iter().find_map(|event| match event {
+        Event::Choices(choices) => Some(choices),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+/// Checks that a choice is as likely as its tokens and then any end of the model's own in a plain loop.
+#[track_caller]
+fn check(name: &str, subject: &Subject, request: &Request, Choice { text, logprob, .. }: &Choice) {
+    let (engine, bare) = (subject.engine(), subject.model());
+    let prompt = engine.prompt(request).unwrap().tokens;
+    let answer_prefix = text.clone();
+    let whole = engine.prompt(&Request { answer_prefix, ..request.clone() }).unwrap().tokens;
+    assert!(whole.starts_with(&prompt), "{name}: {text}");
+    let model = plain(subject, &whole);
+    let of_tokens: f64 = (prompt.len()..whole.len()).map(|at| model[at - 1][whole[at] as usize]).sum();
+    let ends = (0..bare.vocabulary().len).filter(|token| bare.ends(*token as Token));
+    let end: f64 = ends.map(|token| model[whole.len() - 1][token].exp()).sum();
+    let expected = of_tokens + end.ln();
+    let noise = f64::from(FLOAT_NOISE) * (2 + whole.len() - prompt.len()) as f64;
+    // A template may have an end of its own besides those of the model.
+    assert!(*logprob >= expected - noise, "{name}: {text}: {logprob}, {expected}");
+    let exact = (logprob - expected).abs() < noise;
+    assert!(name != "llama-bpe" || exact, "{text}: {logprob}, {expected}");
+}
+
 #[test]
 fn a_choice_is_as_likely_as_its_tokens_and_the_end_together() {
     let texts =
         ["yes", "yes, it is", "no", "nobody knows", "y", "maybe so, or so it may be", "x"].map(String::from);
+    let long = "a long walk by the sea, and so it is ".repeat(12); // more than the sliding window of gemma3
     for name in TINY {
         let subject = Subject::load(&tiny(name), FLOAT_NOISE);
         let mut engine = subject.engine();
-        let request = Request { task: Task::Choose(texts.to_vec()), ..turn(&[user("Is it so?")], 9) };
-        let (events, stats) = ask(&mut engine, &request);
-        assert_eq!(stats.stop, StopReason::Choice);
-        let choices = events
-            .iter()
-            .find_map(|event| if let Event::Choices(choices) = event { Some(choices) } else { None });
-        let prompt = engine.prompt(&request).unwrap().tokens;
-        let ends: Vec<usize> = (0..subject.model().vocabulary().len)
-            .filter(|token| subject.model().ends(*token as Token))
-            .collect();
-        for Choice { text, logprob, .. } in choices.unwrap() {
-            let answer_prefix = text.clone();
-            let whole = engine.prompt(&Request { answer_prefix, ..request.clone() }).unwrap().tokens;
-            assert!(whole.starts_with(&prompt), "{name}: {text}");
-            let model = plain(&subject, &whole);
-            let of_tokens: f64 =
-                (prompt.len()..whole.len()).map(|at| model[at - 1][whole[at] as usize]).sum();
-            let end: f64 = ends.iter().map(|token| model[whole.len() - 1][*token].exp()).sum();
-            let expected = of_tokens + end.ln();
-            let noise = f64::from(FLOAT_NOISE) * (2 + whole.len() - prompt.len()) as f64;
-            // A template may have an end of its own besides those of the model.
-            assert!(*logprob >= expected - noise, "{name}: {text}: {logprob}, {expected}");
-            assert!(
-                name != "llama-bpe" || (logprob - expected).abs() < noise,
-                "{text}: {logprob}, {expected}"
-            );
+        for question in ["Is it so?", &long] {
+            let request = to_choose(question, &texts);
+            choices(&mut engine, &request).iter().for_each(|one| check(name, &subject, &request, one));
+            // The memory is as good as before.
+            let plain_turn = turn(&[user(question)], 8);
+            let after = crate::support::engine::answer(&mut engine, &plain_turn);
+            let fresh = crate::support::engine::answer(&mut subject.engine(), &plain_turn);
+            crate::prompt_cache::assert_same(&subject, &after, &fresh, name);
         }
-        // The memory is as good as before.
-        let plain_turn = turn(&[user("Is it so?")], 8);
-        let after = crate::support::engine::answer(&mut engine, &plain_turn);
-        let fresh = crate::support::engine::answer(&mut subject.engine(), &plain_turn);
-        crate::prompt_cache::assert_same(&subject, &after, &fresh, name);
+    }
+}
+
+#[test]
+fn many_choices_are_as_likely_in_any_context() {
+    let words = ["so", "it", "is", "a walk", "the sea"];
+    let texts: Vec<String> =
+        (0..100).map(|n| format!("{} {} {}", words[n % 5], words[n / 5 % 5], words[n / 25])).collect();
+    for (name, limit) in [("llama-bpe", 4096), ("llama-bpe", 128), ("gemma3", 128)] {
+        let mut subject = Subject::load(&tiny(name), FLOAT_NOISE);
+        subject.limit = limit;
+        let request = to_choose("Is it so?", &texts);
+        for one in choices(&mut subject.engine(), &request).iter().step_by(9) {
+            check(name, &subject, &request, one);
+        }
     }
 }
 
@@ -166,8 +193,9 @@ fn the_object_has_bytes_and_the_end() {
     let stream = ["-p", "Hi", "-n", "6", "--temp", "0", "--json-stream", "--logprobs", "2"];
     let stream = home.run(&stream).model(&tiny("llama-bpe")).done().code(0).stdout;
     let told = stream.lines().filter(|line| line.starts_with(r#"{"event":"token","#));
-    let told: Vec<String> = told.map(|line| line.replacen(r#""event":"token","#, "", 1)).collect();
-    assert_eq!(told, tokens.iter().map(ToString::to_string).collect::<Vec<_>>(), "{stream}");
+    let entry = |line: &str| line.replacen(r#""event":"token","#, "", 1);
+    let told: Vec<serde_json::Value> = told.map(|line| serde_json::from_str(&entry(line)).unwrap()).collect(); // it rounds the last digit
+    assert_eq!(&told, tokens, "{stream}");
     let plain = home.run(&args[..7]).model(&tiny("llama-bpe")).done().code(0).json();
     assert!(plain.get("logprobs").is_none());
 }
@@ -263,4 +291,21 @@ fn unlikely_tokens_have_colours_on_a_terminal_and_lines_without() {
     terminal.sees(" %  \"").at_prompt();
     assert!(!terminal.screen().contains("below 5 %"));
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn the_transcripts_of_the_docs_are_true() {
+    let Some(model) = default_model() else { return };
+    assert_eq!(transcripts::check("docs/scripting.md", "## Choices", &model, 0.0), 2);
+    assert_eq!(transcripts::check("docs/scripting.md", "## Scoring a text", &model, 0.2), 3);
+    let args = ["-p", "What is the capital of France?", "--choices", "London,Paris,Rome", "--json"];
+    let told = Home::new().run(&args).model(&model).done().code(0).json();
+    let page = std::fs::read_to_string(repository().join("docs/scripting.md")).unwrap();
+    let shown = page.lines().filter(|line| line.starts_with(r#"{"text":"#) && line.contains("probability"));
+    let shown: Vec<serde_json::Value> = shown.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(shown.len(), told["choices"].as_array().unwrap().len());
+    for (shown, told) in shown.iter().zip(told["choices"].as_array().unwrap()) {
+        let apart = shown["logprob"].as_f64().unwrap() - told["logprob"].as_f64().unwrap();
+        assert!(shown["text"] == told["text"] && apart.abs() < 2.0, "{shown} {told}");
+    }
 }

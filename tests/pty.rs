@@ -94,6 +94,46 @@ fn ctrl_backslash_loses_nothing() {
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
+/// Ctrl-C has its place among the keys, however fast they come.
+#[test]
+fn what_is_typed_after_ctrl_c_is_sent_and_what_was_typed_before_is_not() {
+    let home = Home::new();
+    let mut terminal = scripted(&home, &format!("{0}Two.\n{0}Four.\n{0}Six.\n", slow()));
+    let stopped = "stopped; /more continues";
+    terminal.line("Count").sees("w2 ").keys("\x03second\r").sees(stopped).sees("> second\nTwo.").at_prompt();
+    terminal.wiped().line("Again").sees("w2 ").keys("third\r\x03").sees(stopped).at("> third");
+    terminal.keys(ENTER).sees("Four.").at_prompt();
+    terminal
+        .wiped()
+        .line("Again")
+        .sees("w2 ")
+        .keys("fifth\r\x03line\r")
+        .sees(stopped)
+        .sees("Six.")
+        .at_prompt();
+    terminal.wiped().line("/show prompt").sees("[user] fifth\nline\n").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn ctrl_c_twice_stops_an_answer_and_not_the_chat() {
+    let home = Home::new();
+    let mut terminal = scripted(&home, &(slow() + "Two.\n"));
+    terminal.line("Count").sees("w2 ").keys("\x03\x03").sees("stopped; /more continues").at_prompt();
+    terminal.line("Still there?").sees("Two.").at_prompt();
+    assert!(!terminal.screen().contains("press Ctrl-C again"), "{}", terminal.screen());
+    assert_eq!(terminal.keys("\x03\x03").ends(), 0);
+}
+
+#[test]
+fn an_interrupt_from_outside_stops_an_answer_too() {
+    let home = Home::new();
+    let mut terminal = scripted(&home, &slow());
+    terminal.line("Count").sees("w2 ").keys("half").sees("> half").signal(Signal::SIGINT);
+    terminal.sees("stopped; /more continues").at("> half").keys(CTRL_U).at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
 #[test]
 fn ctrl_c_before_the_first_word_puts_the_message_back() {
     let home = Home::new();
@@ -103,6 +143,28 @@ fn ctrl_c_before_the_first_word_puts_the_message_back() {
     terminal.sees("stopped before the answer began").at("> A question");
     terminal.keys(ENTER).sees("at once").at_prompt();
     terminal.line("/show prompt").sees("[user] A question\n>");
+}
+
+#[test]
+fn another_key_for_the_interrupt_signal_stops_an_answer() {
+    let home = Home::new();
+    let words: Vec<String> =
+        [program().to_string()].into_iter().chain(home.script("answers", &slow())).collect();
+    let mut terminal = home.shell_command(&Setup::default(), "stty intr ^K; exec \"$@\"", &words);
+    terminal.at_prompt().line("Count").sees("w2 ").keys("half\x0b").sees("stopped; /more continues");
+    terminal.at("> half").keys(CTRL_U).at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+/// The next message is not glued to the one that was stopped.
+#[test]
+fn a_message_that_was_stopped_gives_way_to_the_next_line() {
+    let home = Home::new();
+    let mut terminal = scripted(&home, &("\\p".repeat(600) + "late\nat once\n"));
+    terminal.entered("A question").keys("\x03Another\r").sees("stopped before the answer began");
+    terminal.sees("Up recalls the message\n> Another\nat once").at_prompt();
+    terminal.wiped().line("/show prompt").sees("/show prompt\n[user] Another\n>").at_prompt();
+    terminal.keys(UP).keys(UP).at("> Another").keys(UP).at("> A question");
 }
 
 #[test]

@@ -318,8 +318,8 @@ fn a_file_goes_with_the_next_message_only() {
         .says(
             "attached my notes.txt to your next message: 5 bytes, 3 tokens, less than 1 s to prefill; 997 of 1000 tokens left in the context\n",
         )
-        .says("  1       7 tokens  my notes.txt\n  2       7 tokens  my notes.txt\n")
-        .says("[user] my notes.txt:\n```\na b c\n```\n\nmy notes.txt:\n```\na b c\n```\n\nSummarise.\n[assistant] One.\n[user] And?\n");
+        .says("my notes.txt is attached already\n  1       3 tokens  my notes.txt\n")
+        .says("[user] a b c\n\nSummarise.\n[assistant] One.\n[user] And?\n");
 }
 
 #[test]

@@ -402,6 +402,24 @@ fn a_roles_model_is_loaded_and_the_one_before_stays_if_it_cannot_be() {
 }
 
 #[test]
+fn an_answer_in_a_role_matches_its_schema_on_a_terminal() {
+    let home = home_with("mood", "---\nschema: \"mood happy|sad\"\n---\nYou have moods.\n");
+    let model = tiny("llama-bpe").display().to_string();
+    let matches = |screen: &str| {
+        let object = screen.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let object: Option<Value> = object.and_then(|(inside, _)| format!("{{{inside}}}").parse().ok());
+        object.is_some_and(|object| ["happy", "sad"].map(Value::from).contains(&object["mood"]))
+    };
+    let mut terminal = home.terminal(&["-m", &model, "--role", "mood", "-p", "Hi", "--incognito"]);
+    assert_eq!(terminal.ends(), 0);
+    assert!(matches(&terminal.screen()), "{}", terminal.screen());
+    drop(terminal);
+    let mut terminal = home.terminal(&["-m", &model, "--stats=off"]);
+    terminal.at_prompt().line("/role mood").sees("in the role mood: its system prompt").at_prompt();
+    terminal.wiped().line("Hi").wait("an object", |screen| matches(&screen.contents())).at_prompt();
+}
+
+#[test]
 fn an_answer_in_a_role_is_repeated_after_the_role_has_changed() {
     let home = home_with(
         "r",

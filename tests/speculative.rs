@@ -4,7 +4,7 @@
 //! sizes. As in tests/exact.rs, where two answers part, the two tokens must be closer than that noise; such
 //! cases are counted and printed.
 
-use fireside::chat::Request;
+use fireside::chat::{Constraint, Request};
 use fireside::engine::costs::{Costs, SIZES};
 
 use crate::support::engine::{
@@ -102,6 +102,19 @@ fn drafts_change_no_answer_of_the_tiny_models() {
             _ => {} // it may not repeat itself
         }
     }
+}
+
+#[test]
+fn what_a_constraint_demands_is_drafted() {
+    let Some(subject) = default_subject() else { return };
+    let regex = r"The parcel was (sent|lost) on Monday, and nobody at the office knows (where|why)\.";
+    let [with, without] = [true, false].map(|draft| {
+        let mut asked = asked("What happened to the parcel?", 0.0, draft);
+        asked.generation.constraint = Some(Constraint::Regex(regex.into()));
+        answer(&mut subject.engine().with_costs(Costs::read(&[(512, 17, 1.5)])), &asked)
+    });
+    assert_eq!((&with.text, &with.tokens), (&without.text, &without.tokens));
+    assert!(with.drafts.accepted >= 8 && without.drafts.drafted == 0, "{:?}: {}", with.drafts, with.text);
 }
 
 #[test]

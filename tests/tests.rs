@@ -114,6 +114,8 @@ mod drafts;
 mod questions;
 // Whole words on any terminal.
 mod screen;
+// The screens of a chat at three widths.
+mod widths;
 // Pictures of the screen for the README.
 mod screenshots;
 // Bold, dim, red, or no colour.

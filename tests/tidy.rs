@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 use fireside::cli::Args;
 use fireside::engine::prompt::builtin::BUILTIN;
 use fireside::models::catalogue::catalogue;
 use fireside::models::licences::judge;
 use fireside::models::memory::Needs;
-use fireside::repl::commands::COMMANDS;
+use fireside::repl::commands::{COMMANDS, KEYS};
+use fireside::settings::SETTINGS;
 use fireside::units::size;
 
 use crate::families::references;
@@ -40,9 +41,11 @@ fn the_default_model_is_the_same_everywhere() {
 #[test]
 fn tables_in_the_docs_match_the_code() {
     for (file, name, table) in [
+        ("docs/configuration.md", "options of one run", of_one_run()),
         ("docs/configuration.md", "options", options()),
         ("docs/configuration.md", "subcommands", subcommands()),
         ("docs/chat.md", "commands", commands()),
+        ("docs/chat.md", "keys", keys()),
         ("docs/models.md", "catalogue", models()),
         ("docs/models.md", "families", families()),
         ("docs/models.md", "templates", templates()),
@@ -72,10 +75,21 @@ pub(crate) fn check_table(
     assert!(same(now, table), "the table {name} in {file} is out of date: UPDATE_DOCS=1 {update}");
 }
 
+fn shown(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional())
+}
+
+/// The options that are no settings.
+fn of_one_run() -> String {
+    let command = Args::command();
+    let names = shown(&command).filter_map(Arg::get_long);
+    let names = names.filter(|name| SETTINGS.iter().all(|row| row.name != *name));
+    format!("{}\n", names.map(|name| format!("`--{name}`")).collect::<Vec<_>>().join(", "))
+}
+
 fn options() -> String {
     let command = Args::command();
-    let shown: Vec<&Arg> =
-        command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()).collect();
+    let shown: Vec<&Arg> = shown(&command).collect();
     let mut groups: Vec<&str> = Vec::new();
     for arg in &shown {
         let group = arg.get_help_heading().unwrap_or_default();
@@ -114,6 +128,11 @@ fn commands() -> String {
         table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(c.help));
     }
     table
+}
+
+fn keys() -> String {
+    let rows = KEYS.iter().map(|(key, does)| format!("| {} | {} |\n", cell(key), cell(does)));
+    format!("| key | |\n|---|---|\n{}", rows.collect::<String>())
 }
 
 fn subcommands() -> String {
@@ -260,8 +279,22 @@ fn every_page_is_in_the_index_and_the_readme_is_short() {
 }
 
 /// Options of other programs that the docs mention.
-const OTHER_OPTIONS: &[&str] =
-    &["bench", "features", "lib", "locked", "nocapture", "only", "path", "release", "staged", "test"];
+const OTHER_OPTIONS: &[&str] = &[
+    "bench",
+    "build",
+    "features",
+    "gpu",
+    "lib",
+    "locked",
+    "nocapture",
+    "only",
+    "path",
+    "release",
+    "shapes",
+    "staged",
+    "test",
+    "tools",
+];
 
 #[test]
 fn options_in_the_docs_exist() {

@@ -1,6 +1,8 @@
 //! The line editor in a real pseudo-terminal: vi's keys, hints from earlier lines, the external editor, the
 //! search, and a cleared screen; at several widths.
 
+use fireside::repl::commands::COMMANDS;
+
 use crate::support::Home;
 use crate::support::pty::*;
 
@@ -223,11 +225,68 @@ fn the_menu_describes_what_it_offers() {
 }
 
 #[test]
-fn a_menu_that_does_not_fit_has_names_only() {
-    let home = Home::new();
-    let setup = Setup { columns: 80, rows: 12, ..Setup::default() };
-    let mut terminal = home.terminal_as(&setup, &home.script("answers", "One.\n"));
-    terminal.at_prompt().wiped().keys("/").keys(TAB).keys(TAB).sees("undo").at("> /");
-    assert!(terminal.screen().contains("\nclear  "), "{}", terminal.screen());
-    assert!(!terminal.screen().contains("the last exchange"), "{}", terminal.screen());
+fn a_menu_that_does_not_fit_comes_in_pages() {
+    let names: Vec<&str> = {
+        let mut names: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
+        names.sort();
+        names
+    };
+    for (columns, rows) in [(80, 24), (200, 12), (20, 8)] {
+        let home = Home::new();
+        let setup = Setup { columns, rows, ..Setup::default() };
+        let mut terminal = home.terminal_as(&setup, &home.script("answers", "One.\n"));
+        terminal.at_prompt();
+        let mut seen: Vec<String> = Vec::new();
+        while seen.len() < names.len() {
+            let next = names[seen.len()];
+            terminal.wiped().keys(if seen.is_empty() { "/" } else { "" }).keys(TAB).keys(TAB);
+            terminal.sees(&format!("\n{next}")).sees(" more").at("> /");
+            let page: Vec<String> =
+                terminal.rows(columns).into_iter().filter(|row| !row.is_empty()).collect();
+            assert!(page.len() < usize::from(rows), "nothing scrolls away: {page:?}");
+            let shown = page.iter().filter(|row| !row.starts_with(['>', '/', '…']));
+            if columns > 20 {
+                assert!(shown.clone().all(|row| row.split("  ").count() > 1), "described: {page:?}");
+            }
+            let others = names.len() - shown.clone().count();
+            assert!(page.iter().any(|row| row.contains(&format!("… and {others} more"))), "{page:?}");
+            seen.extend(shown.map(|row| row.split("  ").next().unwrap().to_string()));
+        }
+        assert_eq!(seen, names, "{columns} columns");
+        // After the last page comes the first one, and in another line, too.
+        terminal.wiped().keys(TAB).keys(TAB).sees(&format!("\n{}", names[0])).at("> /");
+        terminal.keys(CTRL_U).at_prompt().wiped().keys("/").keys(TAB).keys(TAB);
+        terminal.sees(&format!("\n{}", names[0])).at("> /");
+    }
+}
+
+#[test]
+fn a_mention_is_completed_as_it_is_typed() {
+    for columns in WIDTHS {
+        let home = Home::new();
+        home.write("notes.txt", "some notes\n");
+        home.write("src/main.rs", "fn main() {}\n");
+        home.write("my own.md", "# Mine\n");
+        let mut terminal = chat(&home, columns, &[]);
+        terminal.keys("see @");
+        hinted(&mut terminal, "> see @", "answers");
+        terminal.keys("n");
+        hinted(&mut terminal, "> see @n", "otes.txt");
+        terminal.keys(RIGHT).at("> see @notes.txt").keys(CTRL_U).at_prompt().keys("(@s");
+        hinted(&mut terminal, "> (@s", "rc/");
+        terminal.keys(END);
+        hinted(&mut terminal, "> (@src/", "main.rs");
+        terminal.keys(TAB).at("> (@src/main.rs").keys(CTRL_U).at_prompt().keys("@m");
+        hinted(&mut terminal, "> @m", "y\\ own.md");
+        terminal.keys(CTRL_E).at("> @my\\ own.md").keys(CTRL_U).at_prompt();
+        // Only in a message, and only what was typed.
+        for line in ["/file @n", "!cat @n", "a@n", "\\@n", "\x1b[200~@n\x1b[201~"] {
+            let shown = line.replace("\x1b[200~", "").replace("\x1b[201~", "");
+            terminal.keys(line).keys("o").at(&format!("> {shown}o")).keys(CTRL_U).at_prompt();
+        }
+        terminal.line("see @n").sees("One.");
+        sent(&mut terminal, "see @n");
+        terminal.line("/set hints off").at_prompt().keys("see @n").at("> see @n").keys(CTRL_U).at_prompt();
+        assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    }
 }

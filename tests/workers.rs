@@ -16,14 +16,14 @@ use nix::unistd::Pid;
 use crate::support::{Done, Home, Run, Running, cannot_run, default_model, repository, tiny};
 
 /// A worker on loopback, with its home.
-struct Worker {
+pub(crate) struct Worker {
     home: Home,
     running: Running,
     address: String,
 }
 
 impl Worker {
-    fn start(args: &[&str]) -> Worker {
+    pub(crate) fn start(args: &[&str]) -> Worker {
         let home = Home::new();
         let mut running = home.run(&[&["worker", "--listen", "127.0.0.1:0"], args].concat()).start();
         let address = listening(&mut running);
@@ -69,7 +69,7 @@ fn children(process: Pid) -> Vec<Pid> {
 }
 
 /// A run that may use these workers, all with the first one's token.
-fn with_workers(home: &Home, workers: &[&Worker], args: &[&str]) -> Run {
+pub(crate) fn with_workers(home: &Home, workers: &[&Worker], args: &[&str]) -> Run {
     let addresses: Vec<&str> = workers.iter().map(|worker| worker.address.as_str()).collect();
     borrowing(home, &addresses.join(","), &workers[0].token(), args)
 }

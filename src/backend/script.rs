@@ -1,9 +1,10 @@
 //! A backend for tests that answers from a file, so that chats are instant and exact.
 //!
 //! Each line of the file is one answer, with `\n` for a line break. The answers are used in order, then from
-//! the first again. `\p` pauses for 50 ms, `\!` panics; a line that begins with `!` fails with the rest of
-//! the line. A first line `name: NAME` names the model. Text between `<think>` and `</think>` is thinking.
-//! Tokens are words, split at pauses.
+//! the first again. `\p` pauses for 50 ms, `\r` reports a prefill that is a quarter done, `\!` panics; a line
+//! that begins with `!` fails with the rest of the line. First lines may be `name: NAME`, the model's name, and
+//! `prefill: N`, the tokens that it says it prefills per second. Text between `<think>` and `</think>` is
+//! thinking. Tokens are words, split at pauses.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const LIMIT: usize = 1000;
 pub struct Script {
     answers: Vec<String>,
     next: usize,
+    /// Tokens per second; `None`: it takes no time.
+    prefill_speed: Option<f64>,
     description: Description,
 }
 
@@ -30,21 +33,31 @@ impl Script {
     pub fn read(path: &Path) -> Result<Script, Error> {
         let cannot = |e| Error::Script(format!("could not read the script {}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(cannot)?;
-        let named = text.strip_prefix("name: ").map(|text| text.split_once('\n').unwrap_or((text, "")));
-        let (name, text) = named.unwrap_or(("script", &text));
+        let (name, text) = headed("name: ", &text);
+        let (speed, text) = headed("prefill: ", text);
+        let wrong = |_| Error::Script(format!("{}: prefill: must be a number", path.display()));
+        let prefill_speed: Option<f64> = speed.map(|speed| speed.parse().map_err(wrong)).transpose()?;
         let answers: Vec<String> = text.lines().map(|line| line.replace("\\n", "\n")).collect();
         if answers.is_empty() {
             return Err(Error::Script(format!("the script {} is empty", path.display())));
         }
         let description = Description {
-            name: name.into(),
+            name: name.unwrap_or("script").into(),
             facts: count(answers.len(), "answer"),
             device: "no model".into(),
             chats: true,
             context_limit: LIMIT,
             ..Description::default()
         };
-        Ok(Script { answers, next: 0, description })
+        Ok(Script { answers, next: 0, prefill_speed, description })
+    }
+}
+
+/// The value of a first line that begins so, and the text after that line.
+fn headed<'a>(key: &str, text: &'a str) -> (Option<&'a str>, &'a str) {
+    match text.strip_prefix(key).map(|text| text.split_once('\n').unwrap_or((text, ""))) {
+        Some((value, rest)) => (Some(value), rest),
+        None => (None, text),
     }
 }
 
@@ -80,7 +93,9 @@ impl Backend for Script {
 impl Inspect for Script {
     fn count(&mut self, request: Request) -> Result<Counts, Error> {
         let prompt = words(&request.visible());
-        Ok(Counts { prompt, cached: 0, limit: LIMIT, prefill: Some(Duration::ZERO), estimated: false })
+        let seconds = self.prefill_speed.map_or(0.0, |speed| prompt as f64 / speed);
+        let prefill = Duration::try_from_secs_f64(seconds).ok();
+        Ok(Counts { prompt, cached: 0, limit: LIMIT, prefill, estimated: false })
     }
 
     fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error> {
@@ -134,6 +149,11 @@ fn perform(answer: &str, request: &Request, events: &Sender<BackendEvent>, cance
     let mut reasoning = Reasoning::after(&tags, None, answer_prefix);
     for word in tokens(answer) {
         let mut word = word;
+        if let Some(rest) = word.strip_prefix("\\r") {
+            let quarter = BackendEvent::Progress(Event::Prefill { done: 1, total: 4 });
+            let _ = events.send(quarter); // fails if the receiver has gone
+            word = rest;
+        }
         while let Some(rest) = word.strip_prefix("\\p") {
             std::thread::sleep(PAUSE);
             word = rest;

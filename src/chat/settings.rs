@@ -270,7 +270,7 @@ pub struct Settings {
     /// `None`: as the terminal says.
     pub theme: Option<Theme>,
     pub keys: KeyBindings,
-    /// Suggest the rest of a line from earlier ones.
+    /// Suggest the rest of a path or of an earlier line.
     pub hints: bool,
     /// The prompt of a chat, without the space at its end.
     pub prompt_format: String,

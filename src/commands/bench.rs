@@ -1,10 +1,10 @@
 //! `fireside bench`: the speed of a model on this machine, compared with the memory bandwidth.
 //!
 //! Decoding a token reads the weights once, except the embedding table and the experts that it does not use.
-//! So memory bandwidth limits decode speed without drafts. That of a GPU is not measured.
+//! So memory bandwidth limits decode speed without drafts; several devices take turns, so their times add up.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
@@ -12,8 +12,7 @@ use serde_json::json;
 use super::CommandContext;
 use crate::chat::{Event, Message, Role, Stats};
 use crate::failure::{Exit, Failure};
-use crate::gguf;
-use crate::models;
+use crate::models::bandwidth::{Reading, largest_cache, readings};
 use crate::session::{FailedTurn, Session, SessionOptions};
 use crate::settings::Config;
 use crate::settings::setting;
@@ -23,6 +22,8 @@ use crate::units::{duration, size};
 
 /// Depths: tokens in the KV cache after prefill, before decode.
 const DEPTHS: [usize; 4] = [32, 512, 2048, 8192];
+/// How the device is called that all have.
+const MAIN_MEMORY: &str = "main memory";
 /// Tokens decoded at each depth.
 const WRITTEN: u32 = 64;
 /// Words of one token, or a few, in every vocabulary: many, because a mixture of experts evaluates the same
@@ -59,8 +60,6 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
     let first = ask(&mut session, text(1), 1, "loading", context)?;
     let (load, first_token) = (first.load, started.elapsed());
     let about = session.model().clone();
-    let on_gpu = models::on_gpu(session.settings());
-    let read = about.path.as_deref().filter(|_| !on_gpu).and_then(bytes_a_token);
     let mut runs: Vec<Stats> = Vec::new();
     let depths = DEPTHS.into_iter().filter(|depth| depth + WRITTEN as usize <= about.context_limit);
     let depths: Vec<usize> = depths.collect();
@@ -70,9 +69,9 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
         runs.push(ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, &step, context)?);
     }
     let memory = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |used| used.max_rss() as u64 * RSS_UNIT);
-    let measured = bandwidth(models::threads(session.settings()).count as usize);
+    let readings = readings(about.path.as_deref(), session.settings());
     let speeds: Vec<Option<f64>> = runs.iter().map(Stats::generation_speed).collect();
-    let (bandwidth, shares) = shares(read, &speeds, measured, largest_cache());
+    let (readings, shares) = shares(readings, &speeds, largest_cache());
     if context.json {
         let runs: Vec<_> = runs
             .iter()
@@ -86,13 +85,22 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
                 })
             })
             .collect();
+        let devices = readings.iter().map(|Reading { gpu, bytes, speed }| {
+            json!({
+                "name": gpu.as_deref().unwrap_or(MAIN_MEMORY),
+                "read": bytes,
+                "bandwidth": speed.map(|speed| speed.reading),
+                "filling": speed.map(|speed| speed.filling),
+            })
+        });
         let object = json!({
             "model": about.name,
             "device": about.device,
             "load": load.as_secs_f64(),
             "first_token": first_token.as_secs_f64(),
             "memory": memory,
-            "bandwidth": Some(bandwidth).filter(|_| !on_gpu),
+            "bandwidth": together(&readings),
+            "devices": devices.collect::<Vec<_>>(),
             "runs": runs,
         });
         return context.print_json(&object);
@@ -104,12 +112,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
         duration(first_token.as_secs_f64()),
         size(memory)
     ));
-    if !on_gpu {
-        lines.push(format!(
-            "memory bandwidth {}/s; the last column is the share that decode uses",
-            size(bandwidth as u64)
-        ));
-    }
+    lines.extend(bandwidths(&readings));
     context.print(&lines.join("\n"))?;
     let rows = runs.iter().zip(shares).map(|(stats, share)| {
         let speed = |speed: Option<f64>| speed.map_or("-".into(), |speed| format!("{speed:.1}"));
@@ -165,30 +168,48 @@ fn ask(
     said.map_err(|FailedTurn { error, .. }| error.into())
 }
 
-/// Bytes of weights that decoding one token reads: all but the embedding table, unless that is the output
-/// layer as well. `None` for mixtures of experts, which use only some of them, and for a model whose header
-/// cannot be read.
-fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
-    let header = gguf::read(path).ok()?;
-    if header.arch_uint("expert_count").is_some_and(|experts| experts > 0) {
-        return None;
-    }
-    let table = header.tensor("token_embd.weight").filter(|_| header.tensor("output.weight").is_some());
-    Some(models::memory::weights_bytes(&header) - table.map_or(0, |table| table.bytes))
+/// The bandwidth of each device, for people; `None` if none was measured.
+fn bandwidths(readings: &[Reading]) -> Option<String> {
+    let measured = readings.iter().filter_map(|of| Some((of.gpu.as_deref(), of.speed?.reading)));
+    let told = measured.map(|(gpu, bandwidth)| {
+        let place = match gpu {
+            Some(gpu) => format!(" on {gpu}"),
+            None if readings.len() > 1 => format!(" in {MAIN_MEMORY}"),
+            None => String::new(),
+        };
+        format!("{}/s{place}", size(bandwidth as u64))
+    });
+    let told = told.collect::<Vec<_>>().join(", ");
+    (!told.is_empty())
+        .then(|| format!("memory bandwidth {told}; the last column is the share that decode uses"))
 }
 
-/// The memory bandwidth, and each run's share of it. Weights that exceed the cache come from memory, so the
-/// bandwidth is at least what the fastest run needs; the measured value may be lower if the machine was busy.
-fn shares(read: Option<u64>, speeds: &[Option<f64>], measured: f64, cache: u64) -> (f64, Vec<Share>) {
-    let from_memory = read.filter(|bytes| *bytes > cache).map(|bytes| bytes as f64);
-    let needed = |speed: &Option<f64>| from_memory.zip(*speed).map(|(bytes, speed)| bytes * speed);
-    let bandwidth = speeds.iter().filter_map(needed).fold(measured, f64::max);
-    let share = |speed: &Option<f64>| match needed(speed) {
-        Some(needed) => Share::Of(needed / bandwidth),
-        None if read.is_some_and(|bytes| bytes <= cache) => Share::InCache,
-        None => Share::Unknown,
-    };
-    (bandwidth, speeds.iter().map(share).collect())
+/// The seconds that reading takes for each token; `None` if unknown.
+fn seconds(readings: &[Reading]) -> Option<f64> {
+    readings.iter().map(|of| Some(of.bytes? as f64 / of.speed?.reading)).sum()
+}
+
+/// The bandwidth of all devices together, in bytes per second.
+fn together(readings: &[Reading]) -> Option<f64> {
+    if let [one] = readings {
+        return Some(one.speed?.reading);
+    }
+    let bytes: Option<u64> = readings.iter().map(|of| of.bytes).sum();
+    Some(bytes? as f64 / seconds(readings)?)
+}
+
+/// The devices, and each run's share of their bandwidth. Weights that exceed the cache come from memory, so it
+/// gives at least what the fastest run needs; the measured value may be lower if the machine was busy.
+fn shares(mut readings: Vec<Reading>, speeds: &[Option<f64>], cache: u64) -> (Vec<Reading>, Vec<Share>) {
+    if matches!(readings[..], [Reading { gpu: None, bytes: Some(bytes), .. }] if bytes <= cache) {
+        return (readings, vec![Share::InCache; speeds.len()]);
+    }
+    let needed = |speed: &Option<f64>| Some(seconds(&readings)? * (*speed)?);
+    let needed: Vec<Option<f64>> = speeds.iter().map(needed).collect();
+    let most = needed.iter().flatten().copied().fold(1.0, f64::max);
+    readings.iter_mut().filter_map(|of| of.speed.as_mut()).for_each(|speed| speed.reading *= most);
+    let share = |needed: Option<f64>| needed.map_or(Share::Unknown, |needed| Share::Of(needed / most));
+    (readings, needed.into_iter().map(share).collect())
 }
 
 impl std::fmt::Display for Share {
@@ -201,50 +222,40 @@ impl std::fmt::Display for Share {
     }
 }
 
-/// The size of the processor's largest cache in bytes; 0 if the system does not report it.
-fn largest_cache() -> u64 {
-    let size = |level: u32| {
-        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{level}/size");
-        std::fs::read_to_string(path).ok()?.trim().strip_suffix('K')?.parse::<u64>().ok()
-    };
-    (0..5).filter_map(size).max().unwrap_or(0) << 10
-}
-
-/// Bytes per second that this many threads read from memory: the best of a few rounds, beyond cache size.
-fn bandwidth(threads: usize) -> f64 {
-    let bytes = (4 * largest_cache()).clamp(256 << 20, 1 << 30);
-    let numbers: Vec<u64> = (0..bytes / 8).collect();
-    let part = numbers.len().div_ceil(threads);
-    let round = || {
-        let started = Instant::now();
-        std::thread::scope(|scope| {
-            for part in numbers.chunks(part) {
-                scope.spawn(move || std::hint::black_box(part.iter().copied().fold(0, u64::wrapping_add)));
-            }
-        });
-        started.elapsed()
-    };
-    let best = (0..6).map(|_| round()).min().unwrap_or(Duration::MAX);
-    bytes as f64 / best.as_secs_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::bandwidth::MemorySpeed;
 
-    #[test]
-    fn memory_is_read_at_a_speed_that_can_be() {
-        let speed = bandwidth(2);
-        assert!((1e8..1e13).contains(&speed), "{speed} bytes a second");
+    fn read(gpu: Option<&str>, bytes: Option<u64>, bandwidth: f64) -> Reading {
+        let speed = Some(MemorySpeed { reading: bandwidth, filling: 1.0 });
+        Reading { gpu: gpu.map(String::from), bytes, speed }
     }
 
     #[test]
     fn no_run_needs_more_than_the_memory_gives() {
         let speeds = [Some(200.0), Some(50.0), None];
-        let (bandwidth, of) = shares(Some(1000), &speeds, 100_000.0, 500);
-        assert_eq!((bandwidth, of), (200_000.0, vec![Share::Of(1.0), Share::Of(0.25), Share::Unknown]));
-        assert_eq!(shares(Some(1000), &speeds[..1], 400_000.0, 500), (400_000.0, vec![Share::Of(0.5)]));
-        assert_eq!(shares(Some(400), &speeds[..1], 9.0, 500), (9.0, vec![Share::InCache]));
-        assert_eq!(shares(None, &speeds[..1], 9.0, 500), (9.0, vec![Share::Unknown]));
+        let of = |bytes, bandwidth, speeds: &[_]| {
+            let (readings, shares) = shares(vec![read(None, bytes, bandwidth)], speeds, 500);
+            (together(&readings).unwrap(), shares)
+        };
+        let (bandwidth, shares) = of(Some(1000), 100_000.0, &speeds);
+        assert_eq!((bandwidth, shares), (200_000.0, vec![Share::Of(1.0), Share::Of(0.25), Share::Unknown]));
+        assert_eq!(of(Some(1000), 400_000.0, &speeds[..1]), (400_000.0, vec![Share::Of(0.5)]));
+        assert_eq!(of(Some(400), 9.0, &speeds[..1]), (9.0, vec![Share::InCache]));
+        assert_eq!(of(None, 9.0, &speeds[..1]), (9.0, vec![Share::Unknown]));
+    }
+
+    #[test]
+    fn devices_read_one_after_the_other() {
+        let both = || vec![read(Some("CUDA0"), Some(3000), 3e6), read(None, Some(400), 1e5)];
+        let (readings, of) = shares(both(), &[Some(100.0), Some(400.0)], 500);
+        assert_eq!(of, [Share::Of(0.5 / 2.0), Share::Of(1.0)], "the processor's cache holds a part only");
+        assert_eq!(together(&readings), Some(2.0 * 3400.0 / 0.005));
+        let told = bandwidths(&both()).unwrap();
+        assert!(told.starts_with("memory bandwidth 3 MiB/s on CUDA0, 98 KiB/s in main memory; "), "{told}");
+        let unknown =
+            vec![Reading { speed: None, ..read(Some("RPC0"), Some(1), 1.0) }, read(None, Some(1), 1.0)];
+        assert_eq!((together(&unknown), seconds(&unknown)), (None, None), "a worker is not measured");
     }
 }

@@ -15,8 +15,8 @@ use crate::ui::table::pairs;
 type Topic = (&'static str, &'static str, fn(&CommandContext) -> String);
 
 const TOPICS: &[Topic] = &[
-    ("keys", "keys in the chat", |context| context.chat.keys.trim().to_string()),
-    ("commands", "slash commands in the chat", |context| (context.chat.commands)()),
+    ("keys", "keys in the chat", |context| listed(&(context.chat.keys)(), context)),
+    ("commands", "slash commands in the chat", |context| listed(&(context.chat.commands)(), context)),
     ("settings", "all settings, and how to set one", settings),
     ("environment", "environment variables", environment),
     ("files", "paths of files and folders", files),
@@ -41,7 +41,7 @@ const VARIABLES: &[[&str; 2]] = &[
     ["HF_HUB_OFFLINE", "1: fetch nothing from the hub or a URL"],
     ["HTTPS_PROXY", "proxy; also ALL_PROXY, NO_PROXY"],
     ["OLLAMA_MODELS", "Ollama's models folder"],
-    ["VISUAL", "editor for /edit and Ctrl-X Ctrl-E; otherwise EDITOR"],
+    ["VISUAL", "editor for /edit, Ctrl-G and Ctrl-X Ctrl-E; otherwise EDITOR"],
     ["NO_COLOR", "if not empty: no colours"],
     ["CLICOLOR_FORCE", "if neither empty nor 0: colours on stderr even in a pipe; NO_COLOR wins"],
     [
@@ -76,6 +76,10 @@ pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit,
 /// The width of lines; unlimited in JSON.
 fn columns(context: &CommandContext) -> Option<usize> {
     context.screen.columns().filter(|_| !context.json)
+}
+
+fn listed(rows: &[[String; 2]], context: &CommandContext) -> String {
+    pairs(rows, columns(context)).join("\n")
 }
 
 /// Help on a setting, another option, or a slash command, with any prefix before the name.
@@ -120,7 +124,7 @@ fn settings(context: &CommandContext) -> String {
         "A setting is a flag (--temp 0.2), an environment variable (FIRESIDE_TEMP=0.2), a line in the config file (temp = 0.2), or \
          /set temp 0.2 in a chat. Precedence, highest first: /set, flags, environment, role, the config file's section for the \
          model, config file, model file, catalogue, defaults. fireside config shows all values and their sources; fireside help NAME explains one setting.",
-        pairs(&rows, columns(context)).join("\n")
+        listed(&rows, context)
     )
 }
 
@@ -140,12 +144,11 @@ fn of_setting(row: &Setting, context: &CommandContext) -> String {
         rows.push(["in the chat".into(), format!("/set {} {value}", row.name)]);
     }
     rows.push(["default".into(), row.shown(&Settings::default())]);
-    format!("{}\n\n{}", row.help, pairs(&rows, columns(context)).join("\n"))
+    format!("{}\n\n{}", row.help, listed(&rows, context))
 }
 
 fn environment(context: &CommandContext) -> String {
-    let rows: Vec<[String; 2]> = VARIABLES.iter().map(|row| row.map(String::from)).collect();
-    pairs(&rows, columns(context)).join("\n")
+    listed(&VARIABLES.iter().map(|row| row.map(String::from)).collect::<Vec<_>>(), context)
 }
 
 fn files(context: &CommandContext) -> String {
@@ -156,10 +159,9 @@ fn files(context: &CommandContext) -> String {
     if rows.is_empty() {
         return "there is no home folder: nothing is saved".into();
     }
-    pairs(&rows, columns(context)).join("\n")
+    listed(&rows, context)
 }
 
 fn exit_codes(context: &CommandContext) -> String {
-    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit.code()), says.to_string()]);
-    pairs(&rows, columns(context)).join("\n")
+    listed(&Exit::ALL.map(|(exit, says)| [format!("{:3}", exit.code()), says.to_string()]), context)
 }

@@ -54,10 +54,12 @@ pub struct CommandContext<'a> {
 /// Help texts of the chat.
 #[derive(Debug, Clone, Copy)]
 pub struct OfChat {
-    pub commands: fn() -> String,
+    /// The commands, each with its help.
+    pub commands: fn() -> Vec<[String; 2]>,
     /// The help of one command.
     pub command: fn(&str) -> Option<String>,
-    pub keys: &'static str,
+    /// The keys, each with what it does.
+    pub keys: fn() -> Vec<[String; 2]>,
 }
 
 impl CommandContext<'_> {

@@ -209,12 +209,10 @@ impl ModelCard {
                     let bytes = size(share.with_context(plan.context));
                     let layers =
                         if gpus.len() > 1 { format!("{layers} of the layers, ") } else { String::new() };
-                    let (free, read) = (size(gpu.free), size(share.read));
-                    format!(
-                        "{:18}{}: {layers}{bytes} of {free} free, {read} read per token",
-                        "",
-                        models::name(gpu)
-                    )
+                    let (name, read) = (models::name(gpu), size(share.read));
+                    let free =
+                        if gpu.total > 0 { format!(" of {} free", size(gpu.free)) } else { String::new() };
+                    format!("{:18}{name}: {layers}{bytes}{free}, {read} read per token", "")
                 };
                 lines.extend(gpus.iter().zip(&plan.gpus).zip(&plan.split).map(share));
                 let (main, read) = (size(plan.main.with_context(plan.context)), size(plan.main.read));

@@ -3,6 +3,7 @@
 //! A long text is evaluated in chunks, each by itself, and the second half of each counts: as llama-perplexity
 //! does it, so that the figures compare.
 
+use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -39,7 +40,8 @@ pub(super) fn run(args: &cli::Score, context: &mut CommandContext) -> Result<Exi
     }
     let raw = args.prompt.is_none() || args.raw;
     let options = SessionOptions { raw, prompt_cache: false, ..SessionOptions::default() };
-    let mut session = Session::new((context.open)(&config, &wanted)?, options);
+    // The process exits afterwards: after Ctrl-C it does not wait for an evaluation.
+    let mut session = ManuallyDrop::new(Session::new((context.open)(&config, &wanted)?, options));
     let limit = session.model().context_limit;
     let chunk = match config.settings().ctx_size {
         CtxSize::Auto => CHUNK.min(limit),

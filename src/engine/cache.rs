@@ -50,6 +50,11 @@ impl Cache {
         &self.tokens
     }
 
+    /// The number of the sequence in the model.
+    pub fn sequence(&self) -> usize {
+        self.sequence
+    }
+
     /// Keeps the prefix shared with `prompt` and makes room for the rest; returns the number of tokens kept.
     pub fn reuse(&mut self, model: &mut impl Model, prompt: &[Token]) -> Result<usize> {
         self.cut(model, prompt);
@@ -177,6 +182,14 @@ impl Cache {
     /// Makes room for `needed` tokens; what that loses is evaluated when it is needed.
     pub fn reserve(&mut self, model: &mut impl Model, needed: usize) -> Result<()> {
         self.make_room(model, needed, needed).map(|_left| ())
+    }
+
+    /// Provides for batches with so many rows with logits, and for branches; what that loses is evaluated when it
+    /// is needed.
+    pub fn widen(&mut self, model: &mut impl Model, rows: usize, branches: usize) -> Result<()> {
+        let widened = model.widen(rows, branches);
+        self.tokens.truncate(model.len(self.sequence));
+        widened
     }
 
     /// Truncates to `len` tokens, or goes back to a checkpoint before that and evaluates the rest.

@@ -5,10 +5,14 @@ use anyhow::Result;
 
 use super::constraint::{Allowed, Matcher};
 use super::model::{Model, Sampler};
+use super::prompt::encode::tokens_inside;
 use super::prompt::format::ThinkingFormat;
 use super::prompt::one_token;
 use super::stream::stage::{Stage, leads};
 use super::token::Token;
+
+/// The most bytes of demanded text to spell: enough for the longest draft.
+const LONGEST_DEMAND: usize = 512;
 
 /// Chooses the tokens of one answer.
 pub struct Constrained {
@@ -60,6 +64,19 @@ impl Constrained {
             self.breaks.clear(); // only one
         }
         Ok(Some((token, self.matcher.take(token)?)))
+    }
+
+    /// The beginning of the only text that may follow, as the tokenizer spells it.
+    pub fn demanded(&mut self, model: &impl Model, stage: Stage) -> Vec<Token> {
+        if stage != Stage::Answer {
+            return Vec::new();
+        }
+        let bytes = self.matcher.demanded();
+        let bytes = &bytes[..bytes.len().min(LONGEST_DEMAND)];
+        let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let mut tokens = tokens_inside(model, text);
+        tokens.pop(); // what follows may belong to the last one
+        tokens
     }
 
     /// How many drafted tokens may follow, from the first one on.

@@ -9,9 +9,15 @@ use std::collections::BTreeMap;
 pub const SIZES: [usize; 8] = [1, 2, 3, 5, 9, 17, 33, 65];
 /// The smallest depth beyond the first class of depths. Each further class reaches twice as far.
 const FIRST_CLASS: usize = 512;
-/// The most by which one time raises what is known: other load lengthens some times.
-const SLOWER: f64 = 1.05;
-/// The change from which on costs are worth remembering.
+/// The most by which one time changes the known time of a single token, once it was seen often: it then follows
+/// the median, because other load lengthens some times.
+const STEP: f64 = 1.05;
+/// The most by which one time raises and lowers the known cost of a batch. Batches are seen rarely, and the less
+/// the dearer they are.
+const DEARER: f64 = 1.2;
+const CHEAPER: f64 = 1.5;
+/// The change from which on costs are worth remembering; less than a step, so that answers that see a batch once
+/// get on.
 const NOTABLE: f64 = 1.1;
 
 /// The costs of batches. The default knows nothing and estimates everything.
@@ -23,8 +29,8 @@ pub struct Costs {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 struct CostsAtDepth {
-    /// The present time of a single token, in seconds.
-    token: Option<f64>,
+    /// The present time of a single token, in seconds, and how often it was seen.
+    token: Option<(f64, u32)>,
     /// The cost of each of [`SIZES`], none of the first. As multiples they stay true when other load slows
     /// the whole machine.
     batches: [Option<f64>; SIZES.len()],
@@ -59,13 +65,14 @@ impl Costs {
         let Some(index) = index_of(size).filter(|_| seconds > 0.0 && seconds.is_finite()) else { return };
         let at = self.depths.entry(class_of(depth)).or_default();
         if index == 0 {
-            // Seen often: it follows the median.
-            let near = |known: f64| seconds.clamp(known / SLOWER, known * SLOWER);
-            at.token = Some(at.token.map_or(seconds, near));
-        } else if let Some(token) = at.token {
-            // Seen rarely: a shorter time counts at once.
+            at.token = Some(at.token.map_or((seconds, 1), |(known, seen)| {
+                let step = STEP.max(1.0 + 1.0 / f64::from(seen));
+                (seconds.clamp(known / step, known * step), seen.saturating_add(1))
+            }));
+        } else if let Some((token, _)) = at.token {
             let cost = (seconds / token).max(1.0);
-            at.batches[index] = Some(at.batches[index].map_or(cost, |known| cost.min(known * SLOWER)));
+            let step = |known: f64| cost.clamp(known / CHEAPER, known * DEARER);
+            at.batches[index] = Some(at.batches[index].map_or(cost, step));
         }
     }
 
@@ -155,10 +162,11 @@ mod tests {
 
     #[test]
     fn noise_hardly_moves_them_and_a_change_does() {
-        let mut costs = learn(0, &[(1, 1.0), (17, 4.0), (17, 3600.0)]);
-        near(costs.of(17, 0), 4.2);
-        costs.learn(17, 0, 4.0);
-        near(costs.of(17, 0), 4.0);
+        let mut costs = learn(0, &[(1, 1.0), (17, 4.0)]);
+        for (seconds, cost) in [(3600.0, 4.8), (4.0, 4.0), (0.001, 4.0 / 1.5), (4.0, 3.2), (4.0, 3.84)] {
+            costs.learn(17, 0, seconds);
+            near(costs.of(17, 0), cost);
+        }
         (0..30).for_each(|_| costs.learn(17, 0, 8.0));
         near(costs.of(17, 0), 8.0);
         costs.learn(1, 0, 0.5); // a batch then takes half the time, too, until it is seen
@@ -168,6 +176,30 @@ mod tests {
         }
         costs.learn(16, 0, 0.1);
         near(costs.of(17, 0), 8.0);
+    }
+
+    #[test]
+    fn a_slow_first_token_is_soon_forgotten() {
+        let mut costs = learn(0, &[(1, 1.8), (1, 1.0), (17, 8.0)]);
+        near(costs.of(17, 0), 8.0);
+        (0..100).for_each(|_| costs.learn(1, 0, 1.0));
+        costs.learn(1, 0, 1000.0);
+        costs.learn(17, 0, 8.4);
+        near(costs.of(17, 0), 8.0);
+    }
+
+    #[test]
+    fn answers_that_see_a_batch_once_get_on() {
+        let mut known = vec![(512, 17, 4.0)];
+        for _ in 0..8 {
+            let mut costs = Costs::read(&known);
+            costs.learn(1, 0, 1.0);
+            costs.learn(17, 0, 9.0);
+            if costs.differ_from(&Costs::read(&known)) {
+                known = costs.list();
+            }
+        }
+        assert!((known[0].2 / 9.0 - 1.0).abs() < NOTABLE - 1.0, "{known:?}");
     }
 
     #[test]

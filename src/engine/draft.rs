@@ -6,7 +6,7 @@
 //! pay: this depends on the acceptance rate of similar drafts in this answer and on the learnt costs of
 //! batches. Nothing here reads a clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::costs::{Costs, SIZES};
 use super::token::Token;
@@ -16,15 +16,24 @@ pub trait Drafter {
     /// Starts a new text; forgets the previous one.
     fn begin(&mut self);
     /// Tokens that may follow `before`, which are in memory, and `next`, at most `most`; none if a draft does
-    /// not pay at these `costs`. Between calls the text may only grow.
-    fn draft(&mut self, before: &[Token], next: Token, most: usize, costs: &Costs) -> Vec<Token>;
+    /// not pay at these `costs`. `demanded`: how a constraint's only continuation is probably spelled. Between
+    /// calls the text may only grow.
+    fn draft(
+        &mut self,
+        before: &[Token],
+        next: Token,
+        demanded: &[Token],
+        most: usize,
+        costs: &Costs,
+    ) -> Vec<Token>;
 }
 
 /// The minimum and maximum length of a draft, in tokens.
 const LEAST: usize = 2;
 pub const MOST: usize = 64; // where a batch costs little, as on a GPU; elsewhere its costs bind
 
-/// Prompt lookup: expects the tokens that followed an earlier occurrence of the last few tokens.
+/// Prompt lookup: expects the tokens that followed an earlier occurrence of the last few tokens, or those that a
+/// constraint demands.
 #[derive(Default)]
 pub struct Lookup {
     text: Vec<Token>,
@@ -35,6 +44,9 @@ pub struct Lookup {
     /// The last continuation that proved wrong, and the length of the text at that point.
     broken: Option<(Continuation, usize)>,
     surprise: [Surprise; GROUPS],
+    /// What was demanded after the text, and how often that was spelled otherwise.
+    demanded: VecDeque<Token>,
+    spelling: Surprise,
     /// The number of drafts that costs have shortened or prevented.
     declined: usize,
 }
@@ -56,6 +68,9 @@ struct Continuation {
 /// Initial acceptance rates, from answers of small models, for agreements of 3, 4 to 7, 8 to 15, … tokens:
 /// the longer the agreement, the likelier it continues.
 const EXPERIENCE: [f64; 6] = [0.12, 0.72, 0.89, 0.94, 0.96, 0.98];
+
+/// How often a model spells demanded text with the tokens that the tokenizer would make of it.
+const SPELLING: f64 = 0.9;
 
 /// The class of an agreement: an index into [`EXPERIENCE`].
 fn class(agreeing: usize) -> usize {
@@ -84,15 +99,15 @@ impl Surprise {
     /// The weight of experience, in wrong tokens.
     const WEIGHT: f64 = 0.5;
 
-    /// The chance that the next token of this class is right.
-    fn chance(self, class: usize) -> f64 {
+    /// The chance that a token is right that is by experience with the chance `usual`.
+    fn chance(self, usual: f64) -> f64 {
         let ratio = (Surprise::WEIGHT + self.wrong) / (Surprise::WEIGHT + self.predicted);
-        1.0 - ((1.0 - EXPERIENCE[class]) * ratio).min(1.0)
+        1.0 - ((1.0 - usual) * ratio).min(1.0)
     }
 
-    fn count(&mut self, class: usize, right: bool) {
+    fn count(&mut self, usual: f64, right: bool) {
         self.wrong = self.wrong * Surprise::MEMORY + f64::from(!right);
-        self.predicted = self.predicted * Surprise::MEMORY + 1.0 - EXPERIENCE[class];
+        self.predicted = self.predicted * Surprise::MEMORY + 1.0 - usual;
     }
 }
 
@@ -162,15 +177,15 @@ impl Lookup {
         self.broken.filter(near).map_or(0, |(wrong, _)| wrong.agreeing / 2)
     }
 
-    /// The length of the draft with the best expected speed-up at these costs; 0 if none is worthwhile. A draft
-    /// is as long as allowed, or of a length whose cost is learnt.
-    fn length(&self, agreeing: usize, most: usize, costs: &Costs) -> usize {
+    /// The best expected speed-up at these costs, and the length of the draft; 0 if none is worthwhile. A draft is
+    /// as long as allowed, or of a length whose cost is learnt. `chance`: of its last token, by the length of a
+    /// draft.
+    fn best(&self, most: usize, costs: &Costs, chance: impl Fn(usize) -> f64) -> (f64, usize) {
         let most = most.min(MOST);
         let (mut all_right, mut tokens) = (1.0, 1.0);
         let mut best = (GAIN, 0);
         for length in 1..=most {
-            let class = class(agreeing + length - 1);
-            all_right *= self.surprise[group(class)].chance(class);
+            all_right *= chance(length);
             tokens += all_right;
             if length < LEAST || !(length == most || SIZES.contains(&(length + 1))) {
                 continue;
@@ -180,14 +195,30 @@ impl Lookup {
                 best = (gain, length);
             }
         }
-        best.1
+        best
     }
 
-    /// The length of the draft to make: the best, and now and then the one that would be best at usual costs.
-    fn chosen(&mut self, agreeing: usize, most: usize, costs: &Costs) -> usize {
-        let best = self.length(agreeing, most, costs);
-        let usual = self.length(agreeing, most, &Costs::default());
-        if usual <= best {
+    /// The length of the best draft, and whether it is one of the `demanded` tokens.
+    fn length(&self, demanded: usize, most: usize, costs: &Costs) -> (usize, bool) {
+        let spelled = self.spelling.chance(SPELLING);
+        let of_demanded = self.best(demanded.min(most), costs, |_| spelled);
+        let of_copy = self.expected.map(|copy| {
+            self.best(most, costs, |length| {
+                let class = class(copy.agreeing + length - 1);
+                self.surprise[group(class)].chance(EXPERIENCE[class])
+            })
+        });
+        match of_copy.filter(|(gain, _)| *gain > of_demanded.0) {
+            Some((_, length)) => (length, false),
+            None => (of_demanded.1, true),
+        }
+    }
+
+    /// The draft to make: the best, and now and then the one that would be best at usual costs.
+    fn chosen(&mut self, demanded: usize, most: usize, costs: &Costs) -> (usize, bool) {
+        let best = self.length(demanded, most, costs);
+        let usual = self.length(demanded, most, &Costs::default());
+        if usual.0 <= best.0 {
             return best;
         }
         self.declined += 1;
@@ -200,19 +231,35 @@ impl Drafter for Lookup {
         *self = Lookup { declined: self.declined, ..Lookup::default() };
     }
 
-    fn draft(&mut self, before: &[Token], next: Token, most: usize, costs: &Costs) -> Vec<Token> {
+    fn draft(
+        &mut self,
+        before: &[Token],
+        next: Token,
+        demanded: &[Token],
+        most: usize,
+        costs: &Costs,
+    ) -> Vec<Token> {
         let first = self.text.is_empty();
         for token in before[self.text.len()..].iter().chain([&next]) {
             if let Some(Continuation { at, agreeing }) = self.expected.filter(|_| !first) {
                 let class = class(agreeing);
-                self.surprise[group(class)].count(class, self.text[at] == *token); // drafted or not
+                self.surprise[group(class)].count(EXPERIENCE[class], self.text[at] == *token); // drafted or not
+            }
+            if let Some(spelled) = self.demanded.pop_front() {
+                self.spelling.count(SPELLING, spelled == *token);
+                self.demanded.retain(|_| spelled == *token); // the rest of another spelling is another one
             }
             self.add(*token);
         }
-        let Some(Continuation { at, agreeing }) = self.expected else { return Vec::new() };
-        let length = self.chosen(agreeing, most, costs);
-        let round = self.text[at..].iter().cycle(); // wraps around where the text repeats itself
-        round.take(length).copied().collect()
+        let (length, is_demanded) = self.chosen(demanded.len(), most, costs);
+        self.demanded = demanded.iter().copied().collect();
+        match self.expected.filter(|_| !is_demanded) {
+            Some(Continuation { at, .. }) => {
+                let round = self.text[at..].iter().cycle(); // wraps around where the text repeats itself
+                round.take(length).copied().collect()
+            }
+            None => demanded[..length].to_vec(),
+        }
     }
 }
 
@@ -233,7 +280,7 @@ mod tests {
     /// The draft after each token of `text` past its first `prompt` tokens.
     fn draft(costs: Costs, prompt: usize, text: &[Token]) -> Vec<Vec<Token>> {
         let mut lookup = Lookup::default();
-        (prompt..text.len()).map(|at| lookup.draft(&text[..at], text[at], 100, &costs)).collect()
+        (prompt..text.len()).map(|at| lookup.draft(&text[..at], text[at], &[], 100, &costs)).collect()
     }
 
     #[test]
@@ -256,6 +303,20 @@ mod tests {
         );
         let text = [9, 3, 4, 5, 70, 71, 72, 8, 3, 4, 5, 80, 81, 82, 7, 3, 4, 5];
         assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [80, 81], "the latest match wins");
+    }
+
+    #[test]
+    fn what_is_demanded_is_proposed_while_it_is_spelled_so() {
+        let demanded = [7, 8, 9, 10];
+        let text: Vec<Token> = (100..160).collect(); // never what was demanded
+        let draft = |lookup: &mut Lookup, at: usize, costs: Costs| {
+            lookup.draft(&text[..at], text[at], &demanded, 100, &costs)
+        };
+        assert_eq!(draft(&mut Lookup::default(), 9, cheap()), demanded);
+        assert!(draft(&mut Lookup::default(), 9, dear()).is_empty(), "it does not pay");
+        let mut lookup = Lookup::default();
+        let drafted: usize = (10..60).map(|at| draft(&mut lookup, at, Costs::default()).len()).sum();
+        assert!((3..20).contains(&drafted), "it has learnt that: {drafted}");
     }
 
     #[test]

@@ -5,13 +5,15 @@
 //! model's limit.
 
 mod attention;
+mod bandwidth;
+mod computer;
 mod context;
-mod cpu;
 mod devices;
 mod facts;
 mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
+mod growth;
 mod lent;
 mod log;
 mod pages;
@@ -19,6 +21,7 @@ mod placement;
 mod plugins;
 mod refusal;
 mod repack;
+mod room;
 mod weights;
 mod workers;
 
@@ -28,8 +31,9 @@ use anyhow::{Context as _, Result, bail};
 use llama_cpp_2::token::LlamaToken;
 
 pub use self::attention::{AttentionShape, flash_is_better};
+pub use self::bandwidth::{MemorySpeed, memory_speed};
+pub use self::context::ContextOptions;
 use self::context::{Context, Extent};
-pub use self::context::{ContextOptions, GpuMemory};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
 use self::fallback::LONG;
 use self::log::reason;
@@ -37,8 +41,8 @@ pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
 pub use self::plugins::{plugin_folder, plugins};
 pub use self::refusal::lacks_memory;
-use self::refusal::{is_memory, refused};
 pub use self::repack::multiply_repacked;
+pub use self::room::{GpuPart, Part, Room};
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 pub use self::workers::{Lending, lendable, select_workers, serve};
 use super::model::{Cancel, MemoryKind, Model, Row, Sampler};
@@ -46,9 +50,10 @@ use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
 
-/// The share of a GPU's free memory that a growing context leaves, and the most of it in bytes.
-const RESERVED_SHARE: u64 = 8;
-const MOST_RESERVED: u64 = 256 << 20;
+/// How many bytes of weights a row of a batch must read for each byte of recurrent state that is copied before it.
+/// Rows of a batch share the reading, ten or so; a copy is read and written, to fresh pages; it may take a tenth of
+/// the batch's time.
+const COPY_COST: u64 = 300;
 
 /// Token sequences evaluated on loaded weights.
 pub struct Llama<'w> {
@@ -57,7 +62,7 @@ pub struct Llama<'w> {
     /// Created on first use, with the capacity needed then.
     context: Option<Context<'w>>,
     capacity: usize,
-    /// The number of tokens in memory of each sequence.
+    /// The number of tokens in memory of each sequence, and of each branch after them.
     lens: Vec<usize>,
     /// The number of rows of the last batch that have logits.
     rows: usize,
@@ -67,35 +72,8 @@ pub struct Llama<'w> {
 
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
-        let lens = vec![0; options.sequences];
+        let lens = vec![0; options.sequences + options.branches];
         Llama { weights, options, context: None, capacity: 0, lens, rows: 0, notices: Vec::new() }
-    }
-
-    /// Creates a context in place of the old one, with whatever of the sequences can be kept. Whether that
-    /// succeeds or not, memory never holds both.
-    fn replace(&mut self, capacity: usize, states: &[Option<Vec<u8>>], lens: &[usize]) -> Result<()> {
-        self.context = None;
-        self.capacity = 0;
-        self.lens = vec![0; self.options.sequences];
-        let opened = Context::open(self.weights, &self.options, capacity);
-        self.weights.check_workers()?;
-        self.context = Some(opened.map_err(|error| refused(&self.options, capacity, &error.to_string()))?);
-        self.capacity = capacity;
-        for (sequence, (state, len)) in states.iter().zip(lens).enumerate() {
-            if let Some(state) = state {
-                let _ = self.restore(sequence, state, *len); // if it fails, the sequence is evaluated again
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the KV cache in main memory from now on.
-    fn leave_gpu(&mut self, capacity: usize) {
-        self.options.kv_offload = false;
-        self.notices.push(format!(
-            "the GPU has no room for a context of {capacity} tokens: the KV cache is in main memory now, which is \
-             slower; cache-type-k and cache-type-v q8_0 would halve it"
-        ));
     }
 
     /// Clears a sequence.
@@ -158,6 +136,26 @@ impl<'w> Llama<'w> {
         Ok(())
     }
 
+    /// Copies of what a batch changes and truncation does not undo, of each sequence that has tokens. `None`: a
+    /// GPU evaluates the batch, which it finishes anyway, or the copies cannot be made or would take long
+    /// compared with the batch.
+    fn copies_for(&self, batch: &[Row]) -> Option<Vec<Option<Vec<u8>>>> {
+        if self.memory_kind() == MemoryKind::Attention || self.weights.on_gpu || batch.len() < 2 {
+            return None;
+        }
+        let sequences = || (0..self.options.sequences).filter(|sequence| self.lens[*sequence] > 0);
+        let bytes: usize = sequences().map(|sequence| self.saved_bytes(sequence, Extent::Recurrence)).sum();
+        let read = self.weights.model.size().saturating_mul(batch.len() as u64);
+        if (bytes as u64).saturating_mul(COPY_COST) > read {
+            return None;
+        }
+        let mut copies = vec![None; self.options.sequences];
+        for sequence in sequences() {
+            copies[sequence] = Some(self.checkpoint(sequence).ok()?);
+        }
+        Some(copies)
+    }
+
     /// Turns whatever would make C++ end the process into an error. Returns the length of each sequence after
     /// the batch.
     fn checked(&self, batch: &[Row]) -> Result<Vec<usize>> {
@@ -174,11 +172,16 @@ impl<'w> Llama<'w> {
             if row.token < 0 || row.token as usize >= self.weights.vocabulary().len {
                 bail!("token {} is not in the vocabulary", row.token);
             }
-            let len = lens.get_mut(row.sequence).context("there is no such sequence")?;
-            if row.position != *len || *len >= self.capacity {
-                bail!("a token cannot have the position {} after {len} of {}", row.position, self.capacity);
+            for len in lens.get_mut(row.sequences()).context("there is no such sequence")? {
+                if row.position != *len || *len >= self.capacity {
+                    bail!(
+                        "a token cannot have the position {} after {len} of {}",
+                        row.position,
+                        self.capacity
+                    );
+                }
+                *len += 1;
             }
-            *len += 1;
         }
         Ok(lens)
     }
@@ -231,6 +234,32 @@ impl Model for Llama<'_> {
         self.options.sequences
     }
 
+    fn branches(&self) -> usize {
+        self.options.branches
+    }
+
+    fn rows(&self) -> usize {
+        self.options.outputs
+    }
+
+    fn widen(&mut self, rows: usize, branches: usize) -> Result<()> {
+        self.widen_to(rows, branches)
+    }
+
+    fn branch(&mut self, sequence: usize, count: usize) {
+        let first = self.options.sequences;
+        assert!(count <= self.options.branches, "there are {} branches", self.options.branches);
+        for branch in (first..self.lens.len()).filter(|branch| self.lens[*branch] > 0) {
+            self.context.iter_mut().for_each(|context| _ = context.remove(branch, 0));
+        }
+        self.lens.truncate(first);
+        self.lens.resize(first + count, self.lens[sequence]);
+        self.lens.resize(first + self.options.branches, 0);
+        for branch in first..first + count {
+            self.context.iter_mut().for_each(|context| context.share(sequence, branch));
+        }
+    }
+
     fn len(&self, sequence: usize) -> usize {
         self.lens[sequence]
     }
@@ -249,12 +278,15 @@ impl Model for Llama<'_> {
 
     /// The CPU listens to `Cancel` between operations, of which a layer has some large ones.
     fn interruptible_parts(&self) -> usize {
-        let whole = self.weights.on_gpu || self.memory_kind() != MemoryKind::Attention;
-        if whole { 1 } else { 2 * self.weights.model.n_layer().max(1) as usize }
+        if self.weights.on_gpu { 1 } else { 2 * self.weights.model.n_layer().max(1) as usize }
     }
 
     fn on_gpu(&self) -> bool {
         self.weights.on_gpu
+    }
+
+    fn copies_weights(&self) -> bool {
+        self.options.copies_weights
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {
@@ -305,36 +337,11 @@ impl Model for Llama<'_> {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<()> {
-        if capacity <= self.capacity {
-            return Ok(());
-        }
-        let states: Vec<Option<Vec<u8>>> =
-            (0..self.options.sequences).map(|sequence| self.save(sequence).ok()).collect();
-        let (before, lens) = (self.capacity, self.lens.clone());
-        if self.options.kv_offload && !self.has_room(capacity) {
-            self.leave_gpu(capacity);
-        }
-        let mut grown = self.replace(capacity, &states, &lens);
-        if grown.as_ref().is_err_and(is_memory) && self.options.kv_offload && self.weights.on_gpu {
-            self.leave_gpu(capacity); // another program took the memory
-            grown = self.replace(capacity, &states, &lens);
-        }
-        if grown.is_err() && before > 0 {
-            let _ = self.replace(before, &states, &lens); // what is in memory stays usable
-        }
-        grown
+        if capacity <= self.capacity { Ok(()) } else { self.grow_to(capacity) }
     }
 
-    /// Asks the devices for the memory that a larger context takes in addition.
     fn has_room(&self, capacity: usize) -> bool {
-        let held = |part: &GpuMemory| if self.context.is_some() { part.bytes(self.capacity) } else { 0 };
-        let more = |part: &GpuMemory| part.bytes(capacity).saturating_sub(held(part));
-        let devices = if self.options.on_gpus.is_empty() { Vec::new() } else { devices() };
-        let fits = |part: &GpuMemory| {
-            let free = devices.iter().find(|device| device.name == part.gpu).map(|device| device.free);
-            free.is_none_or(|free| more(part) <= free - (free / RESERVED_SHARE).min(MOST_RESERVED))
-        };
-        !self.options.kv_offload || self.options.on_gpus.iter().all(fits)
+        self.finds_room(capacity)
     }
 
     fn notices(&mut self) -> Vec<String> {
@@ -363,8 +370,10 @@ impl Model for Llama<'_> {
         // If memory cannot be truncated, cancelling in mid-batch would lose everything evaluated so far.
         let stays =
             batch.iter().all(|row| row.position > self.lens[row.sequence] || self.can_return(row.sequence));
+        let mut copies = if stays { None } else { self.copies_for(batch) };
+        let heeds = stays || copies.is_some();
         let context = self.context.as_mut().context("nothing was made room for")?;
-        let done = context.decode(batch, if stays { cancel } else { &|| false });
+        let done = context.decode(batch, if heeds { cancel } else { &|| false });
         if self.weights.uses_workers() {
             context.synchronize();
             self.weights.check_workers()?;
@@ -374,8 +383,12 @@ impl Model for Llama<'_> {
             self.rows = batch.iter().filter(|row| row.logits).count();
         } else {
             self.rows = 0;
+            // Part of the batch may be in memory.
             for (sequence, len) in before.into_iter().enumerate() {
-                self.truncate(sequence, len); // part of the batch may be in memory
+                match copies.as_mut().and_then(|copies| copies.get_mut(sequence)?.take()) {
+                    Some(copy) => _ = self.go_back(sequence, &copy, len), // if that fails, it is empty
+                    None => _ = self.truncate(sequence, len),
+                }
             }
         }
         done.context("llama.cpp could not evaluate the tokens")

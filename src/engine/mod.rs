@@ -30,6 +30,7 @@ pub mod costs;
 pub mod sequence; // 8
 pub mod scheduler; // 9
 mod evaluate;
+mod choices;
 pub mod stream; // 10
 mod error;
 #[cfg(test)]

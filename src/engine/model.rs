@@ -1,6 +1,6 @@
 //! 2 — the trait of a language model, independent of llama.cpp; llama.rs implements it. Next: cache.rs.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use anyhow::Result;
 
@@ -15,7 +15,9 @@ pub type Cancel<'a> = &'a (dyn Fn() -> bool + Sync);
 pub struct Row {
     /// The sequence that it extends, counted from 0.
     pub sequence: usize,
-    /// The number of tokens of that sequence before it.
+    /// How many sequences after that one it extends too: branches that share it.
+    pub also: usize,
+    /// The number of tokens of each of them before it.
     pub position: usize,
     pub token: Token,
     /// Whether to compute the logits after it.
@@ -40,11 +42,17 @@ impl Row {
         };
         let row = |(i, token): (usize, &Token)| Row {
             sequence,
+            also: 0,
             position: position + i,
             token: *token,
             logits: wanted(i),
         };
         tokens.iter().enumerate().map(row).collect()
+    }
+
+    /// All sequences that it extends.
+    pub fn sequences(&self) -> Range<usize> {
+        self.sequence..self.sequence + 1 + self.also
     }
 }
 
@@ -62,7 +70,8 @@ pub enum MemoryKind {
 
 /// The interface that the engine requires of a language model. Its memory holds one or more independent
 /// sequences of tokens; each can be appended to and truncated. A `sequence` argument is below
-/// [`Model::sequences`].
+/// [`Model::sequences`]. Beyond them, branches may grow out of a sequence: they share its tokens in memory, and
+/// perhaps some of their own.
 pub trait Model {
     /// Tokenises text and adds nothing. `special`: also recognises control tokens in it.
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token>;
@@ -76,6 +85,16 @@ pub trait Model {
 
     /// The number of sequences held in memory side by side.
     fn sequences(&self) -> usize;
+    /// The maximum number of branches; 0: memory of this kind has none.
+    fn branches(&self) -> usize;
+    /// The maximum number of rows with logits in a [`Model::decode`].
+    fn rows(&self) -> usize;
+    /// Provides for batches with `rows` rows with logits and for `branches`, as far as there is memory and the
+    /// batch size allows it. A sequence that could not be preserved is empty afterwards.
+    fn widen(&mut self, rows: usize, branches: usize) -> Result<()>;
+    /// Lets `count` branches, numbered from [`Model::sequences`] on, begin with the tokens of `sequence`; all
+    /// earlier ones are forgotten. Only rows of [`Model::decode`] can extend them.
+    fn branch(&mut self, sequence: usize, count: usize);
     /// The number of tokens of a sequence in memory.
     fn len(&self, sequence: usize) -> usize;
     /// The current capacity of each sequence, in tokens.
@@ -89,6 +108,10 @@ pub trait Model {
     /// Whether a GPU evaluates some of it: its first batch also loads kernels, and small batches take as long as
     /// larger ones.
     fn on_gpu(&self) -> bool {
+        false
+    }
+    /// Whether a batch first copies weights from main memory to a GPU: then it takes about as long whatever its size.
+    fn copies_weights(&self) -> bool {
         false
     }
     /// The number of bytes that [`Model::save`] would return now.
@@ -109,7 +132,8 @@ pub trait Model {
     /// Grows each sequence's capacity to `capacity` tokens. A sequence that could not be preserved is empty
     /// afterwards; on failure, capacity and sequences stay as they are where that is possible.
     fn grow(&mut self, capacity: usize) -> Result<()>;
-    /// Whether the fastest memory has room for such a capacity; growing beyond it uses slower memory.
+    /// Whether the fastest memory has room for such a capacity, and main memory for the copies that growing makes;
+    /// beyond it, growing uses slower memory, copies nothing, or fails.
     fn has_room(&self, _capacity: usize) -> bool {
         true
     }
@@ -123,9 +147,10 @@ pub trait Model {
     /// truncated.
     fn truncate(&mut self, sequence: usize, len: usize) -> usize;
     /// Evaluates a batch: rows of one or several sequences in any order, those of each sequence consecutive
-    /// in position and starting right after its tokens in memory. `Break`: it was cancelled. Then, and on
+    /// in position and starting right after its tokens in memory. Branches may share their beginning, never what
+    /// follows after they parted. `Break`: it was cancelled. Then, and on
     /// failure, each of its sequences is unchanged, or empty if it cannot return to that; so a batch with
-    /// such a sequence cannot be cancelled once it has started.
+    /// such a sequence cannot be cancelled once it has started, where returning would cost too much.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>>;
     /// The logits of a row of the last evaluated batch: one number per vocabulary token. Counts only the rows
     /// that requested logits, from 0.

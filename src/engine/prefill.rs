@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::batch_size;
+use super::batch_size::{self, Batches};
 use super::cache::{Cache, SavedMemory};
 use super::checkpoints::Checkpoint;
 use super::model::{Cancel, MemoryKind, Model};
@@ -190,7 +190,8 @@ impl Prefill {
 
     /// The best batch size, if the last prefill has shown the speed of batches.
     pub fn best_batch_size(&mut self, model: &impl Model) -> Option<usize> {
-        self.secs_in_batches.take().map(|secs| batch_size::best(secs, model.interruptible_parts()))
+        let batches = Batches { parts: model.interruptible_parts(), copy_weights: model.copies_weights() };
+        self.secs_in_batches.take().map(|secs| batch_size::best(secs, batches))
     }
 
     /// Remembers a request with a fast prefill: only the prefix that other questions share is saved of it.
@@ -337,6 +338,17 @@ mod tests {
         assert!(!measured(true, &[1]));
         assert!(measured(true, &[3]), "the second and third batch tell");
         assert!(measured(true, &[1, 2]));
+    }
+
+    #[test]
+    fn slow_batches_become_smaller_unless_they_copy_weights() {
+        for (copies, size) in [(false, 64), (true, 512)] {
+            let mut toy = Toy::new(4096);
+            toy.copies_weights = copies;
+            let mut prefill = Prefill { secs_in_batches: Some(2.2 / 512.0), ..Prefill::default() };
+            assert_eq!(prefill.best_batch_size(&toy), Some(size));
+            assert_eq!(prefill.best_batch_size(&toy), None, "once");
+        }
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl RunningSequence<'_> {
         let Some(drafter) = drafter.as_mut().filter(|_| cache.can_return(model)) else { return Ok(()) };
         let room = model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a draft
         let most = sequence.draftable().min(room).min(most - 1);
-        let mut drafts = drafter.draft(cache.tokens(), self.next[0], most, costs);
+        let demanded = sequence.demanded(model);
+        let mut drafts = drafter.draft(cache.tokens(), self.next[0], &demanded, most, costs);
         // Nothing after a token that ends the answer is needed: the logits before it decide the end.
         let end = drafts.iter().position(|draft| sequence.may_end(model, *draft)).unwrap_or(drafts.len());
         drafts.truncate(end);
@@ -384,8 +385,18 @@ mod tests {
     impl Drafter for Gambler {
         fn begin(&mut self) {}
 
-        fn draft(&mut self, before: &[Token], next: Token, most: usize, _costs: &Costs) -> Vec<Token> {
+        fn draft(
+            &mut self,
+            before: &[Token],
+            next: Token,
+            demanded: &[Token],
+            most: usize,
+            _costs: &Costs,
+        ) -> Vec<Token> {
             assert!(before.starts_with(&PROMPT) && next != 256);
+            if self.chance.below(2) == 0 && !demanded.is_empty() {
+                return demanded.iter().copied().take(most).collect();
+            }
             let written = (before.len() + 1 - PROMPT.len()).min(self.says.len());
             let right = self.chance.below(8);
             let wrong = self.chance.below(4);

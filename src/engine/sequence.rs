@@ -149,6 +149,13 @@ impl<'a> Sequence<'a> {
         Ok(chosen.map(|(token, _)| (token, true)))
     }
 
+    /// What the constraint demands next, as it is probably spelled.
+    pub fn demanded(&mut self, model: &impl Model) -> Vec<Token> {
+        let stage = self.stream.stage();
+        let constraint = self.constraint.as_mut().filter(|_| self.forced.is_empty());
+        constraint.map_or(Vec::new(), |constraint| constraint.demanded(model, stage))
+    }
+
     /// The drafted tokens that may follow, without those from the first one on that may not.
     pub fn keep_fitting(&mut self, drafts: &mut Vec<Token>) {
         if let Some(constraint) = &mut self.constraint {

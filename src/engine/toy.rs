@@ -19,16 +19,22 @@ pub(super) struct Toy {
     pub(super) batch_size: usize,
     pub keeps_when_grown: bool,
     pub on_gpu: bool,
+    pub copies_weights: bool,
     /// The sizes of the decoded batches.
     pub batches: Vec<usize>,
     kind: MemoryKind,
     capacity: usize,
+    /// Branches are behind the others.
     sequences: Vec<ToySequence>,
+    branches: usize,
+    rows: usize,
+    /// Whether its logits depend on all tokens in memory, not on a script.
+    pub dreams: bool,
     /// One row for each token that got logits.
     logits: Vec<Vec<f32>>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct ToySequence {
     memory: Vec<Token>,
     says: Vec<Token>,
@@ -60,10 +66,14 @@ impl Toy {
             batch_size: 16,
             keeps_when_grown: true,
             on_gpu: false,
+            copies_weights: false,
             batches: Vec::new(),
             kind: MemoryKind::Attention,
             capacity: 0,
             sequences: vec![ToySequence::default()],
+            branches: 0,
+            rows: 16,
+            dreams: false,
             logits: Vec::new(),
         }
     }
@@ -118,7 +128,32 @@ impl Model for Toy {
     }
 
     fn sequences(&self) -> usize {
-        self.sequences.len()
+        self.sequences.len() - self.branches
+    }
+
+    fn branches(&self) -> usize {
+        self.branches
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn widen(&mut self, rows: usize, branches: usize) -> Result<()> {
+        self.rows = rows.min(self.batch_size).max(self.rows);
+        if self.cuttable() && branches > self.branches {
+            self.sequences.resize(self.sequences() + branches, ToySequence::default());
+            self.branches = branches;
+        }
+        Ok(())
+    }
+
+    fn branch(&mut self, sequence: usize, count: usize) {
+        let (first, memory) = (self.sequences(), self.memory(sequence).to_vec());
+        for (number, branch) in self.sequences[first..].iter_mut().enumerate() {
+            let memory = if number < count { memory.clone() } else { Vec::new() };
+            *branch = ToySequence { memory, ..ToySequence::default() };
+        }
     }
 
     fn len(&self, sequence: usize) -> usize {
@@ -143,6 +178,10 @@ impl Model for Toy {
 
     fn on_gpu(&self) -> bool {
         self.on_gpu
+    }
+
+    fn copies_weights(&self) -> bool {
+        self.copies_weights
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {
@@ -223,15 +262,23 @@ impl Model for Toy {
         self.batches.push(batch.len());
         self.logits.clear();
         self.sequences.iter_mut().for_each(|sequence| sequence.drafted_from = None);
+        assert!(batch.iter().filter(|row| row.logits).count() <= self.rows, "too many rows with logits");
         for row in batch {
-            let sequence = &mut self.sequences[row.sequence];
-            assert_eq!(row.position, sequence.memory.len(), "a row does not follow the tokens in memory");
             assert!(row.position < self.capacity, "a row exceeds the capacity");
+            for number in row.sequences() {
+                let sequence = &mut self.sequences[number];
+                assert_eq!(row.position, sequence.memory.len(), "a row does not follow the tokens in memory");
+                sequence.memory.push(row.token);
+            }
             if row.logits {
+                let sequence = &mut self.sequences[row.sequence];
+                if self.dreams {
+                    self.logits.push(dreamt(&sequence.memory));
+                    continue;
+                }
                 sequence.drafted_from.get_or_insert(row.position);
                 self.logits.push(logits_of(sequence.say()));
             }
-            sequence.memory.push(row.token);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -248,6 +295,13 @@ fn sum_of(memory: &[Token]) -> Vec<u8> {
         .fold(0u64, |sum, token| sum.wrapping_mul(31).wrapping_add(*token as u64))
         .to_le_bytes()
         .into()
+}
+
+/// Logits that are others after any other memory.
+pub(super) fn dreamt(memory: &[Token]) -> Vec<f32> {
+    let seed = u64::from_le_bytes(sum_of(memory).try_into().expect("it has eight bytes"));
+    let noise = |token: u64| (seed ^ token).wrapping_mul(6364136223846793005) >> 40;
+    (0..257).map(|token| noise(token) as f32 / (1 << 22) as f32).collect()
 }
 
 /// Logits with `best` as the highest.

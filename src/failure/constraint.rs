@@ -11,7 +11,9 @@ impl From<Error> for Failure {
             }
             Error::Schema { .. } => "docs/scripting.md lists what schemas may contain",
             Error::Grammar { .. } => "docs/scripting.md says what grammars may contain",
-            Error::Regex(_) => "look-around and back-references are not supported",
+            Error::Regex(_) => {
+                "regular expressions have Rust's syntax: https://docs.rs/regex/latest/regex/#syntax"
+            }
             Error::Complex { .. } => "shorter limits on lengths and counts make it simpler",
             Error::Unwritable { .. } => return worded(&error, Some("use another model".into())),
             Error::Begun { .. } => {

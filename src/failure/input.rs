@@ -13,6 +13,10 @@ impl From<Error> for Failure {
             Error::NoText { .. } => worded(&error, None).hint(
                 "hidden files, and those that .gitignore lists, count only when you name them one by one",
             ),
+            Error::NoMatch { .. } => worded(&error, None).hint(
+                "* and ? match within a name, ** across folders; hidden files, and those that .gitignore lists, never \
+                 match: name them one by one",
+            ),
             Error::BadGlob { .. } => worded(&error, None)
                 .hint("* and ? match within a name, ** across folders; [ and { need their ends"),
             Error::Unreadable { .. } => worded(&error, None),

@@ -1,10 +1,10 @@
 //! Model errors → failures with remedies.
 
 use super::{Failure, gguf, usage, worded};
-use crate::models::catalogue;
+use crate::models::catalogue::{self, Smaller};
 use crate::models::names::NotHere;
 use crate::models::package;
-use crate::models::{Error, builtin_templates};
+use crate::models::{Error, Remedies, builtin_templates};
 use crate::settings::servers::AT;
 use crate::units::size;
 
@@ -39,11 +39,7 @@ impl From<Error> for Failure {
             Error::SeveralUnnamed(names) => Some(format!("name one of them: {}", names.join(", "))),
             Error::Refused { path, refusal } => gguf::joined(path).or_else(|| gguf::remedy(refusal)),
             Error::NotUtf8(_) => Some("rename the file or its folder".into()),
-            Error::NoMemory { smaller, .. } => {
-                let fetch = smaller.map_or(String::new(), |name| format!(": fireside pull {name}"));
-                let close = "close other programs, or use a smaller model or a smaller quantisation";
-                Some(format!("{close}{fetch}"))
-            }
+            Error::NoMemory { remedies, .. } => Some(remedied(remedies)),
             Error::NoGpuMemory { mixture, .. } => {
                 let experts = if *mixture { "--cpu-moe keeps the experts in main memory, " } else { "" };
                 Some(format!(
@@ -75,6 +71,18 @@ impl From<Error> for Failure {
         };
         worded(&error, hint)
     }
+}
+
+fn remedied(Remedies { smaller, context, mixture }: &Remedies) -> String {
+    let smaller = match smaller {
+        None => "use a smaller model or a smaller quantisation".to_string(),
+        Some(Smaller { name, same: true }) => format!("use a smaller quantisation: fireside pull {name}"),
+        Some(Smaller { name, same: false }) => format!("use a smaller model: fireside pull {name}"),
+    };
+    let context = context.map(|tokens| format!("with --ctx-size {tokens} it fits"));
+    let experts = mixture.then_some("--cpu-moe --fit off reads the experts from the disk, which is slow");
+    let all = ["close other programs".to_string(), smaller].into_iter().chain(context);
+    all.chain(experts.map(String::from)).collect::<Vec<_>>().join("; ")
 }
 
 fn templates(own: &[String]) -> String {
@@ -136,6 +144,19 @@ impl From<package::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_does_not_fit_is_told_what_helps() {
+        let hint = |remedies| Failure::from(Error::NoMemory { needed: 2, free: 1, remedies }).hint.unwrap();
+        let none = hint(Remedies::default());
+        assert_eq!(none, "close other programs; use a smaller model or a smaller quantisation");
+        let smaller = Some(Smaller { name: "tiny", same: true });
+        let all = hint(Remedies { smaller, context: Some(4096), mixture: true });
+        let line = "close other programs; use a smaller quantisation: fireside pull tiny; \
+                    with --ctx-size 4096 it fits; \
+                    --cpu-moe --fit off reads the experts from the disk, which is slow";
+        assert_eq!(all, line);
+    }
 
     #[test]
     fn near_misses_are_named() {

@@ -57,9 +57,12 @@ pub fn learned_positions(header: &Header) -> bool {
 }
 
 /// Bytes that can be used without swapping: the kernel's estimate, or what the control group (container)
-/// still allows if that is less. `None` without `/proc`.
+/// still allows if that is less. `None` without `/proc`. For tests, the number in the file `FIRESIDE_TEST_MEMORY`.
 pub fn available_memory() -> Option<u64> {
-    available_under(Path::new("/"))
+    match std::env::var_os("FIRESIDE_TEST_MEMORY") {
+        Some(file) => fs::read_to_string(file).ok()?.trim().parse().ok(),
+        None => available_under(Path::new("/")),
+    }
 }
 
 /// The attention of each layer, as far as the KV cache depends on it.

@@ -25,7 +25,8 @@ pub struct Attached {
 pub fn attach(path: &Path) -> Result<Attached, Error> {
     let name = path.display().to_string();
     let path = &expanded(path);
-    let search = match path.is_dir() {
+    let is_folder = path.is_dir();
+    let search = match is_folder {
         true => Search::of_folder(path),
         false if is_glob(path) && !path.exists() => {
             Search::of_glob(path).map_err(|why| Error::BadGlob { name: name.clone(), why })?
@@ -44,7 +45,8 @@ pub fn attach(path: &Path) -> Result<Attached, Error> {
         files.push(Attachment::file(name, text).with_header());
     }
     match files.is_empty() {
-        true => Err(Error::NoText { name, left_out }),
+        true if is_folder => Err(Error::NoText { name, left_out }),
+        true => Err(Error::NoMatch { name, left_out }),
         false => Ok(Attached { files, left_out }),
     }
 }

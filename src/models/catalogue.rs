@@ -47,16 +47,26 @@ pub fn entry_for_file(file: &str) -> Option<&'static CatalogueEntry> {
     catalogue().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
 }
 
-/// The largest model smaller than `size` bytes that fits into `memory` bytes, the one with the same name first:
-/// another quantisation.
-pub fn smaller(title: Option<&str>, size: u64, memory: u64) -> Option<&'static str> {
+/// A model of the catalogue that is smaller than another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Smaller {
+    /// Its short name.
+    pub name: &'static str,
+    /// Whether it is another quantisation of the same model.
+    pub same: bool,
+}
+
+/// The largest model smaller than `size` bytes that fits into `memory` bytes; another quantisation of the model called
+/// `title` is preferred.
+pub fn smaller(title: Option<&str>, size: u64, memory: u64) -> Option<Smaller> {
     let name = |title: &str| title.split(" (").next().unwrap_or_default().to_lowercase();
     let same = |entry: &CatalogueEntry| title.is_some_and(|title| name(title) == name(&entry.title));
     let fits = |entry: &CatalogueEntry| {
         !entry.demonstration && entry.size < size && entry.size + entry.size / 8 + COMPUTING < memory
     };
     let entries = catalogue().iter().filter(|(_, entry)| fits(entry));
-    entries.max_by_key(|(_, entry)| (same(entry), entry.size)).map(|(name, _)| name.as_str())
+    let best = entries.max_by_key(|(_, entry)| (same(entry), entry.size));
+    best.map(|(name, entry)| Smaller { name, same: same(entry) })
 }
 
 /// Memory that a model needs besides its weights, roughly, in bytes.
@@ -67,6 +77,20 @@ mod tests {
     use super::*;
     use crate::chat::settings::Settings;
     use crate::settings::setting;
+
+    #[test]
+    fn what_is_smaller_is_the_same_model_if_it_can_be() {
+        let of = |title, memory: u64| smaller(title, 16 << 30, memory << 30);
+        let quantised = of(Some("Llama 3.1 8B Instruct"), 8);
+        assert_eq!(quantised, Some(Smaller { name: "llama-3.1-8b", same: true }));
+        assert_eq!(
+            of(Some("Llama 3.1 8B Instruct"), 4).map(|smaller| smaller.same),
+            Some(false),
+            "too large"
+        );
+        assert_eq!(of(None, 8).map(|smaller| smaller.same), Some(false));
+        assert_eq!(of(None, 0), None);
+    }
 
     #[test]
     fn every_entry_is_complete_and_its_advice_is_valid() {

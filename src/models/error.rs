@@ -7,6 +7,7 @@ use crate::backend;
 use crate::files::reason;
 use crate::gguf::Refusal;
 use crate::input;
+use crate::models::catalogue::Smaller;
 use crate::models::names::NotHere;
 use crate::rpc;
 use crate::units::{count, size};
@@ -35,9 +36,8 @@ pub enum Error {
     /// The model has learned positions, so it cannot exceed them; `reason`: why the file limits its context.
     #[error("a context of {wanted} tokens exceeds what this model supports")]
     ContextTooLong { wanted: usize, trained: usize, reason: Option<String> },
-    /// `smaller`: the name of a model of the catalogue that would fit.
     #[error("not enough memory: the model needs {} and {} are free", size(*needed), size(*free))]
-    NoMemory { needed: u64, free: u64, smaller: Option<&'static str> },
+    NoMemory { needed: u64, free: u64, remedies: Remedies },
     /// So many layers do not fit on a GPU; `mixture`: experts could stay in main memory.
     #[error(
         "not enough memory on {gpu}: {} there need {}, and {} are free",
@@ -81,6 +81,17 @@ pub enum Error {
     /// llama.cpp rejected the model in a probe.
     #[error(transparent)]
     Backend(#[from] backend::Error),
+}
+
+/// What helps a model that does not fit.
+#[derive(Debug, Default)]
+pub struct Remedies {
+    /// A smaller model that would fit.
+    pub smaller: Option<Smaller>,
+    /// A smaller context in tokens, with which it would fit.
+    pub context: Option<usize>,
+    /// Whether it has experts, which need not all be in memory.
+    pub mixture: bool,
 }
 
 impl Error {

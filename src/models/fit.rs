@@ -4,11 +4,13 @@
 use regex_lite::Regex;
 
 use super::Error;
-use super::memory::{bits, context_limit, first_batch_size, limited, wanted_context};
-use super::plan::{Machine, Plan, Share, plan, planned_context, usable};
+use super::memory::{
+    SMALLEST_CONTEXT, bits, context_limit, first_batch_size, limited, wanted_context, weights_bytes,
+};
+use super::plan::{ENOUGH, Machine, Plan, Share, plan, planned_context, usable};
 use crate::chat::Settings;
 use crate::chat::settings::SplitMode;
-use crate::engine::llama::{self, ContextOptions, Device, DeviceKind};
+use crate::engine::llama::{self, ContextOptions, Device, DeviceKind, Room};
 use crate::gguf::layers::Layers;
 use crate::gguf::{self, Header};
 use crate::settings::{Assignment, Source};
@@ -18,6 +20,8 @@ pub(super) struct Fit {
     pub gpus: Vec<Device>,
     /// `None` without a GPU.
     pub plan: Option<Plan>,
+    /// What a context takes of memory.
+    pub room: Room,
     /// The most tokens of context.
     pub limit: usize,
 }
@@ -75,56 +79,110 @@ fn overrides(settings: &Settings) -> Result<Vec<(Regex, &str)>, Error> {
     all.map(|one| Ok((checked(one)?, one.1.as_str()))).collect()
 }
 
-/// This machine with these GPUs, for batches of so many tokens.
-fn machine(gpus: &[Device], batch: usize) -> Machine<'_> {
-    Machine { gpus, main: gguf::memory::available_memory(), batch, outputs: ContextOptions::OUTPUTS }
-}
-
 /// Free memory of this machine for a model, in bytes: main memory, and what GPUs have of their own. `None` if
 /// unknown.
 pub fn available_memory() -> Option<u64> {
-    let own = |gpu: &Device| if gpu.has_own_memory() { usable(gpu) } else { 0 };
+    let own = |gpu: &Device| if gpu.has_own_memory() { usable(gpu, None).unwrap_or(0) } else { 0 };
     Some(gguf::memory::available_memory()?.saturating_add(llama::gpus().iter().map(own).sum()))
+}
+
+/// A model and this machine, with its memory as it is now: all that a plan depends on but the settings and the
+/// batch size.
+pub(super) struct Survey<'h> {
+    /// That of the model's first part.
+    pub header: &'h Header,
+    layers: Layers,
+    gpus: Vec<Device>,
+    /// Free main memory in bytes, if known.
+    main: Option<u64>,
+    /// The batch size until the model's speed is known.
+    first_batch_size: u32,
+}
+
+impl<'h> Survey<'h> {
+    /// Of a model file, whose `header` is that of its first part. The others count where there is a GPU.
+    pub(super) fn of(header: &'h Header, settings: &Settings) -> Result<Survey<'h>, Error> {
+        let gpus = gpus(settings)?;
+        let parts = if gpus.is_empty() { Vec::new() } else { gguf::parts(header) };
+        let others = parts.iter().filter(|part| **part != header.path);
+        let others: Vec<Header> = others.filter_map(|part| gguf::read(part).ok()).collect();
+        Survey::with((header, &others), weights_bytes(header), gpus, settings)
+    }
+
+    fn with(
+        (header, others): (&'h Header, &[Header]),
+        weights: u64,
+        gpus: Vec<Device>,
+        settings: &Settings,
+    ) -> Result<Survey<'h>, Error> {
+        let layers = layers(&std::iter::once(header).chain(others).collect::<Vec<_>>(), settings)?;
+        let evaluating = if settings.gpu_layers == Some(0) { &[][..] } else { &gpus };
+        let first_batch_size = first_batch_size(weights, evaluating);
+        Ok(Survey { header, layers, gpus, main: gguf::memory::available_memory(), first_batch_size })
+    }
+
+    /// The user's batch size, or else the one until a model's speed is known.
+    pub(super) fn batch_size(&self, settings: &Settings) -> u32 {
+        settings.batch_size.unwrap_or(self.first_batch_size)
+    }
+
+    /// What goes where, for batches of so many tokens.
+    pub(super) fn plan(&self, settings: &Settings, batch: u32) -> Result<Plan, Error> {
+        let context = planned_context(settings, wanted_context(self.header, settings)?);
+        Ok(plan(&self.layers, self.machine(batch), settings, context))
+    }
+
+    fn machine(&self, batch: u32) -> Machine<'_> {
+        let (batch, outputs) = (batch as usize, ContextOptions::OUTPUTS);
+        Machine { gpus: &self.gpus, main: self.main, batch, outputs }
+    }
+
+    /// Fits the model.
+    pub(super) fn fit(self, settings: &Settings, batch: u32) -> Result<Fit, Error> {
+        let plan = self.plan(settings, batch)?;
+        let room = plan.room(&self.gpus, if settings.fit { gguf::memory::available_memory } else { || None });
+        if self.gpus.is_empty() {
+            let limit = context_limit(self.header, settings)?;
+            return Ok(Fit { gpus: self.gpus, plan: None, room, limit });
+        }
+        if !settings.fit {
+            let limit = wanted_context(self.header, settings)?;
+            return Ok(Fit { gpus: self.gpus, plan: Some(plan), room, limit });
+        }
+        check_given(&plan, &self.gpus, self.main)?;
+        let fits = tokens_that_fit(&plan, self.machine(batch));
+        let needed = |tokens: usize| {
+            let on_gpus: u64 = plan.gpus.iter().map(|share| share.with_context(tokens)).sum();
+            on_gpus + plan.main.with_context(tokens)
+        };
+        let free = available_memory().unwrap_or(u64::MAX);
+        let limit = limited(self.header, settings, fits, needed, free).map_err(|mut error| {
+            if let Error::NoMemory { remedies, .. } = &mut error {
+                remedies.context = self.smaller_context(settings, batch, plan.context);
+            }
+            error
+        })?;
+        Ok(Fit { gpus: self.gpus, plan: Some(plan), room, limit })
+    }
+
+    /// A context smaller than `than`, in tokens, for which the GPUs would take so much more of the model that it fits.
+    fn smaller_context(&self, settings: &Settings, batch: u32, than: usize) -> Option<usize> {
+        let machine = self.machine(batch);
+        let fits = |tokens: &usize| {
+            let plan = plan(&self.layers, machine, settings, *tokens);
+            tokens_that_fit(&plan, machine).is_some_and(|fits| fits >= *tokens)
+        };
+        let halves = std::iter::successors(Some(than / 2), |tokens| Some(tokens / 2));
+        halves.take_while(|tokens| *tokens >= SMALLEST_CONTEXT).find(fits)
+    }
 }
 
 /// The plan for a model whose headers, those of all parts, are at hand, and its GPUs.
 pub fn planned(headers: &[Header], settings: &Settings) -> Result<(Vec<Device>, Plan), Error> {
-    let gpus = gpus(settings)?;
     let weights = headers.iter().map(gguf::memory::weights_bytes).sum();
-    let batch = settings.batch_size.unwrap_or_else(|| first_batch_size(weights, !gpus.is_empty()));
-    let context = planned_context(settings, wanted_context(&headers[0], settings)?);
-    let layers = layers(&headers.iter().collect::<Vec<_>>(), settings)?;
-    let plan = plan(&layers, machine(&gpus, batch as usize), settings, context);
-    Ok((gpus, plan))
-}
-
-/// Fits a model, whose `header` is that of its first part.
-pub(super) fn fit(header: &Header, settings: &Settings, batch: usize) -> Result<Fit, Error> {
-    let gpus = gpus(settings)?;
-    overrides(settings)?;
-    if gpus.is_empty() {
-        return Ok(Fit { gpus, plan: None, limit: context_limit(header, settings)? });
-    }
-    let others: Vec<Header> = gguf::parts(header)
-        .iter()
-        .filter(|part| **part != header.path)
-        .filter_map(|part| gguf::read(part).ok())
-        .collect();
-    let layers = layers(&std::iter::once(header).chain(&others).collect::<Vec<_>>(), settings)?;
-    let wanted = wanted_context(header, settings)?;
-    let machine = machine(&gpus, batch);
-    let plan = plan(&layers, machine, settings, planned_context(settings, wanted));
-    if !settings.fit {
-        return Ok(Fit { plan: Some(plan), gpus, limit: wanted });
-    }
-    check_given(&plan, &gpus)?;
-    let fits = tokens_that_fit(&plan, machine);
-    let needed = |tokens: usize| {
-        plan.gpus.iter().map(|share| share.with_context(tokens)).sum::<u64>() + plan.main.with_context(tokens)
-    };
-    let free = available_memory().unwrap_or(u64::MAX);
-    let limit = limited(header, settings, fits, needed, free)?;
-    Ok(Fit { plan: Some(plan), gpus, limit })
+    let survey = Survey::with((&headers[0], &headers[1..]), weights, gpus(settings)?, settings)?;
+    let plan = survey.plan(settings, survey.batch_size(settings))?;
+    Ok((survey.gpus, plan))
 }
 
 /// The tokens of context that fit: with the KV cache where the layers are, or all of it in main memory.
@@ -134,6 +192,7 @@ fn tokens_that_fit(plan: &Plan, machine: Machine) -> Option<usize> {
     let shared = machine.gpus.iter().zip(&plan.gpus).filter(|(gpu, _)| gpu.kind == DeviceKind::Integrated);
     let taken: u64 = shared.map(|(_, share)| share.with_context(plan.context)).sum();
     let main = machine.main.unwrap_or(u64::MAX).saturating_sub(taken);
+    let usable = |gpu: &Device| usable(gpu, machine.main).unwrap_or(ENOUGH);
     let room = |(gpu, share): (&Device, &Share)| share.tokens_in(usable(gpu)).unwrap_or(0);
     let on_gpus = machine.gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0).map(room).min();
     let here = plan.main.tokens_in(main)?.min(on_gpus.unwrap_or(usize::MAX));
@@ -143,15 +202,15 @@ fn tokens_that_fit(plan: &Plan, machine: Machine) -> Option<usize> {
 }
 
 /// Refuses what the user set if it cannot fit, even without a margin.
-fn check_given(plan: &Plan, gpus: &[Device]) -> Result<(), Error> {
+fn check_given(plan: &Plan, gpus: &[Device], main: Option<u64>) -> Result<(), Error> {
     for (gpu, share) in gpus.iter().zip(&plan.gpus) {
         let needed = share.with_context(plan.context);
-        if needed > gpu.free && gpu.total > 0 {
+        if let Some(free) = gpu.free_beside(main).filter(|free| needed > *free) {
             return Err(Error::NoGpuMemory {
                 layers: plan.gpu_layers,
                 gpu: gpu.name.clone(),
                 needed,
-                free: gpu.free,
+                free,
                 mixture: plan.mixture,
             });
         }

@@ -3,13 +3,15 @@
 
 use super::Error;
 use super::catalogue::smaller;
+use super::error::Remedies;
 use crate::chat::settings::{CacheType, CtxSize, Settings};
+use crate::engine::llama::{Device, DeviceKind};
 use crate::gguf::{self, Header};
 
 /// Context of a model whose header states no trained context, in tokens.
 const DEFAULT_CONTEXT: usize = 2048;
 /// Smallest context that makes sense, in tokens.
-const SMALLEST_CONTEXT: usize = 256;
+pub(super) const SMALLEST_CONTEXT: usize = 256;
 /// Context that is enough for a conversation, in tokens.
 const USEFUL_CONTEXT: usize = 4096;
 /// Compute buffers, besides weights and KV cache: bytes, and a fraction of the weights.
@@ -82,10 +84,15 @@ pub fn weights_bytes(header: &Header) -> u64 {
     }
 }
 
-/// The batch size until the speed of a model with so many bytes of weights is known. A CPU is as fast with
-/// small batches, and evaluates large ones of a large model for seconds.
-pub(super) fn first_batch_size(weights: u64, on_gpu: bool) -> u32 {
-    if on_gpu { 512 } else { cpu_batch_size(weights) }
+/// The batch size until the speed of a model with so many bytes of weights is known, on these GPUs or on the CPU
+/// alone: never a measurement, so that a seed gives the same answer. A CPU is as fast with small batches, and
+/// evaluates large ones of a large model for seconds; an integrated GPU may, too, and does not listen meanwhile.
+pub(super) fn first_batch_size(weights: u64, gpus: &[Device]) -> u32 {
+    match gpus {
+        [] => cpu_batch_size(weights),
+        _ if gpus.iter().any(|gpu| gpu.kind == DeviceKind::Integrated) => 128,
+        _ => 512,
+    }
 }
 
 fn cpu_batch_size(weights: u64) -> u32 {
@@ -142,7 +149,11 @@ pub(super) fn limited(
         return Err(Error::NoMemory {
             needed: needed(SMALLEST_CONTEXT),
             free,
-            smaller: smaller(header.str("general.name"), header.file_size, free),
+            remedies: Remedies {
+                smaller: smaller(header.str("general.name"), weights_bytes(header), free),
+                context: None,
+                mixture: header.arch_uint("expert_count").is_some_and(|experts| experts > 0),
+            },
         });
     };
     match settings.ctx_size {
@@ -182,5 +193,17 @@ mod tests {
         assert_eq!(fit(needs, Some(8192), needs.with_context(1000) + 99_999), MemoryFit::Short(1000));
         assert_eq!(fit(needs, Some(8192), 1 << 30), MemoryFit::No(needs.with_context(256)));
         assert_eq!(fit(needs, Some(100), needs.with_context(100)), MemoryFit::Yes);
+    }
+
+    #[test]
+    fn the_first_batches_are_small_where_they_may_be_slow() {
+        let gpu = |kind| {
+            let (name, description) = (String::new(), String::new());
+            Device { name, description, kind, free: 0, total: 0, hardware: None }
+        };
+        assert_eq!((first_batch_size(1 << 20, &[]), first_batch_size(8 << 30, &[])), (512, 128));
+        for (kind, size) in [(DeviceKind::Gpu, 512), (DeviceKind::Lent, 512), (DeviceKind::Integrated, 128)] {
+            assert_eq!(first_batch_size(8 << 30, &[gpu(kind)]), size, "{kind:?}");
+        }
     }
 }

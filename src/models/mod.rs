@@ -2,7 +2,7 @@
 //!
 //! open.rs prepares a file for loading, fit.rs and plan.rs decide what goes where, memory.rs what fits into main
 //! memory, device.rs describes the result, threads.rs finds the number of threads, templates.rs the chat
-//! template, about.rs the facts for lists; servers.rs asks for remote models; probe.rs tries out new files; error.rs has the errors.
+//! template, about.rs the facts for lists, bandwidth.rs what decoding reads; servers.rs asks for remote models; probe.rs tries out new files; error.rs has the errors.
 
 pub mod library;
 pub mod names;
@@ -15,6 +15,7 @@ pub mod removal;
 pub mod servers;
 pub mod about;
 mod attention;
+pub mod bandwidth;
 mod device;
 mod error;
 pub mod memory;
@@ -42,7 +43,7 @@ use crate::model_state::ModelState;
 use crate::processor;
 use crate::settings::{Alias, Assignment, Config, Source, Wrong, setting};
 use crate::suggest::nearest;
-pub use error::Error;
+pub use error::{Error, Remedies};
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};

@@ -9,12 +9,10 @@ use std::sync::atomic::AtomicBool;
 use super::about::{About, count};
 use super::attention::{scores_fit, to_measure};
 use super::device::device;
-use super::fit::{chosen, fit};
-use super::memory::{first_batch_size, weights_bytes};
+use super::fit::{Survey, chosen};
+use super::memory::weights_bytes;
 use super::templates::template_of;
-use super::{
-    Error, advice_of, entry_of, find, of_sections, on_gpu, places, probe, refused, select_workers, threads,
-};
+use super::{Error, advice_of, entry_of, find, of_sections, places, probe, refused, select_workers, threads};
 use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
@@ -66,17 +64,20 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let state = state.entry(path, &stamp);
     let before = state.get();
+    let survey = Survey::of(&header, config.settings())?;
+    let extent = survey.plan(config.settings(), survey.batch_size(config.settings()))?.extent();
     // What was chosen for this machine is recorded with every answer, as if it were given: a replay must not
     // depend on what is measured later.
-    let (attention, slow_flash) = attention(before.as_ref(), kept.is_some(), &header, config.settings());
+    let (attention, slow_flash) =
+        attention(before.as_ref(), kept.is_some(), &survey, config.settings(), extent);
     let no_flash = slow_flash.then(|| Assignment::of("flash-attn", "off", Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(no_flash).collect();
     let config = config.advised(advice.clone());
-    let (measured, batch_size) = measured(before.as_ref(), attention, config.settings());
-    let batch_size = batch_size.unwrap_or_else(|| first_batch_size_of(&header, config.settings()));
+    let (measured, batch_size) = measured(before.as_ref(), attention, config.settings(), extent);
+    let batch_size = batch_size.unwrap_or_else(|| survey.batch_size(config.settings()));
     let ours = config.settings().batch_size.is_none();
     let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
-    let fit = fit(&header, config.settings(), batch_size as usize)?;
+    let fit = survey.fit(config.settings(), batch_size)?;
     let chosen = chosen(&fit, config.settings());
     let config = config.advised(advice.into_iter().chain(ours).chain(chosen).collect());
     let settings = config.settings();
@@ -86,7 +87,8 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
     let context = ContextOptions {
-        on_gpus: fit.plan.as_ref().map_or_else(Vec::new, |plan| plan.contexts(&fit.gpus)),
+        room: Some(fit.room),
+        copies_weights: fit.plan.as_ref().is_some_and(|plan| plan.copies_weights(&fit.gpus)),
         ..ContextOptions::new(settings, limit, batch_size as usize, threads.count)
     };
     let (device, gpu_warning) = device(&fit.gpus, fit.plan.as_ref(), settings, threads);
@@ -209,37 +211,34 @@ fn fingerprint(
     Ok((fingerprint, Some(probe)))
 }
 
-fn first_batch_size_of(header: &Header, settings: &Settings) -> u32 {
-    first_batch_size(weights_bytes(header), on_gpu(settings))
-}
-
 /// Whether flash attention is the better way, if that had to be measured, with its conditions; and whether to
 /// go without it. `remembers`: the result will be known at the next start.
 fn attention(
     before: Option<&FileState>,
     remembers: bool,
-    header: &Header,
+    survey: &Survey,
     settings: &Settings,
+    extent: &str,
 ) -> (Option<(bool, String)>, bool) {
-    let Some(shape) = to_measure(header, settings) else { return (None, false) };
-    let conditions = conditions(settings);
+    let Some(shape) = to_measure(survey.header, settings) else { return (None, false) };
+    let conditions = conditions(settings, extent);
     let known = before.and_then(|file| file.flash_is_better(&conditions));
     // A seed stands for a reproducible answer, which no measurement may decide.
     let now = known.is_none() && remembers && settings.sampling.seed.is_none();
     let measured = now.then(|| flash_is_better(shape, threads(settings).count)).flatten();
-    let batch_size = settings.batch_size.unwrap_or_else(|| first_batch_size_of(header, settings));
     let slow_flash = measured.or(known) == Some(false);
     (
         measured.map(|better| (better, conditions)),
-        slow_flash && scores_fit(shape, header, settings, batch_size),
+        slow_flash && scores_fit(shape, survey.header, settings, survey.batch_size(settings)),
     )
 }
 
-/// What the speed of a model depends on besides its file, as a key.
-fn conditions(settings: &Settings) -> String {
+/// What the speed of a model depends on besides its file, as a key. `extent`: how much of it is on GPUs; the number
+/// of layers changes with every program that takes some of their memory.
+fn conditions(settings: &Settings, extent: &str) -> String {
     let context = ContextOptions::new(settings, 0, 0, threads(settings).count);
     let (placement, repacked) = (Placement::new(settings), !settings.no_repack);
-    format!("{}, {context:?}, {placement:?}, weights repacked {repacked}", llama::BINDING)
+    format!("{}, {context:?}, {placement:?}, on GPUs {extent}, weights repacked {repacked}", llama::BINDING)
 }
 
 /// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.
@@ -247,8 +246,9 @@ fn measured(
     before: Option<&FileState>,
     attention: Option<(bool, String)>,
     settings: &Settings,
+    extent: &str,
 ) -> (Measured, Option<u32>) {
-    let conditions = conditions(settings);
+    let conditions = conditions(settings, extent);
     let costs = before.map_or_else(Costs::default, |file| Costs::read(file.batch_costs(&conditions)));
     let chosen = before.and_then(|file| file.batch_size(&conditions));
     let known = if settings.batch_size.is_some() { u32::MAX } else { chosen.unwrap_or(0) };

@@ -6,7 +6,7 @@
 
 use crate::chat::Settings;
 use crate::chat::settings::{Auto, CtxSize, SplitMode};
-use crate::engine::llama::{Device, DeviceKind, GpuMemory};
+use crate::engine::llama::{Device, DeviceKind, GpuPart, Part, Room};
 use crate::gguf::layers::{Evaluation, Layers};
 use crate::units::size;
 
@@ -22,6 +22,8 @@ const CONTEXT: usize = 8192;
 
 /// llama.cpp rounds contexts up to a multiple of this.
 const CONTEXT_STEP: usize = 256;
+/// Bytes that every model fits into: of a device whose free memory is unknown.
+pub(super) const ENOUGH: u64 = 1 << 50;
 
 /// Bytes that a model takes of one device's memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -75,6 +77,8 @@ pub struct Plan {
     pub layers: u32,
     /// In how many of the first layers the experts stay in main memory.
     pub cpu_experts: u32,
+    /// Whether some weights of layers may be in main memory.
+    aside: bool,
     /// Whether there are experts.
     pub mixture: bool,
     /// The layers of each GPU.
@@ -100,20 +104,42 @@ impl Plan {
         }
     }
 
+    /// How much of the model is on GPUs, in a word.
+    pub fn extent(&self) -> &'static str {
+        match self.gpu_layers {
+            0 => "none",
+            _ if self.aside => "part",
+            _ => "all",
+        }
+    }
+
+    /// Whether each batch copies weights from main memory to one of these GPUs: llama.cpp's `op_offload`, which
+    /// workers lack.
+    pub fn copies_weights(&self, gpus: &[Device]) -> bool {
+        self.gpu_layers > 0 && self.aside && gpus.iter().any(|gpu| gpu.kind != DeviceKind::Lent)
+    }
+
     /// Bytes of weights that decoding one token reads, on all devices.
     pub fn read(&self) -> u64 {
         self.gpus.iter().chain([&self.main]).map(|share| share.read).sum()
     }
 
-    /// What a context takes on each of the GPUs.
-    pub fn contexts(&self, gpus: &[Device]) -> Vec<GpuMemory> {
+    /// What a context takes of main memory and of each of the GPUs. `free`: asks main memory.
+    pub fn room(&self, gpus: &[Device], free: fn() -> Option<u64>) -> Room {
         let computing = (self.compute_per_token * self.context as f64) as u64;
-        let of = |(gpu, share): (&Device, &Share)| GpuMemory {
-            gpu: gpu.name.clone(),
-            fixed: share.state + share.compute.saturating_sub(computing),
-            per_token: share.kv_per_token + self.compute_per_token,
+        let part = |share: &Share| Part {
+            compute: share.compute.saturating_sub(computing),
+            compute_per_token: self.compute_per_token,
+            state: share.state,
+            kv_per_token: share.kv_per_token,
         };
-        gpus.iter().zip(&self.gpus).filter(|(_, share)| share.weights > 0).map(of).collect()
+        let of = |(gpu, share): (&Device, &Share)| GpuPart {
+            gpu: gpu.name.clone(),
+            shared: gpu.kind == DeviceKind::Integrated,
+            part: part(share),
+        };
+        let used = gpus.iter().zip(&self.gpus).filter(|(_, share)| share.weights > 0);
+        Room { gpus: used.map(of).collect(), main: part(&self.main), free }
     }
 
     /// One line if not all of the model is on GPUs because it does not fit.
@@ -132,11 +158,14 @@ pub fn whereabouts(gpus: &[Device]) -> &'static str {
     }
 }
 
-/// The free memory of a GPU that a plan may use, in bytes.
-pub fn usable(gpu: &Device) -> u64 {
+/// The free memory of a GPU that a plan may use, in bytes, if known. An integrated GPU has no more than main memory,
+/// of which `main` is free.
+pub fn usable(gpu: &Device, main: Option<u64>) -> Option<u64> {
     let step = (gpu.total / STEPS).clamp(1, LARGEST_STEP);
     let free = gpu.free - gpu.free % step;
-    free - (free / MARGIN_SHARE).min(MOST_MARGIN)
+    let own = (gpu.total > 0).then(|| free - (free / MARGIN_SHARE).min(MOST_MARGIN));
+    let shared = main.filter(|_| gpu.kind == DeviceKind::Integrated).map(|main| main - main / MARGIN_SHARE);
+    own.into_iter().chain(shared).min()
 }
 
 /// What a plan chooses from.
@@ -192,14 +221,8 @@ impl Planner<'_> {
         self.machine.gpus.iter().zip(&plan.gpus).all(room)
     }
 
-    /// Integrated GPUs share main memory; some drivers do not say how much there is.
     fn usable(&self, gpu: &Device) -> u64 {
-        let main = self.machine.main.unwrap_or(u64::MAX);
-        match gpu.kind {
-            DeviceKind::Integrated if gpu.total == 0 => main - main / MARGIN_SHARE,
-            DeviceKind::Integrated => usable(gpu).min(main - main / MARGIN_SHARE),
-            _ => usable(gpu),
-        }
+        usable(gpu, self.machine.main).unwrap_or(ENOUGH)
     }
 
     /// What is where.
@@ -248,6 +271,7 @@ impl Planner<'_> {
             gpu_layers: candidate.gpu_layers,
             layers: layers + 1,
             cpu_experts: candidate.cpu_experts,
+            aside,
             mixture: model.has_experts(),
             split,
             gpus,
@@ -393,11 +417,11 @@ mod tests {
     }
 
     fn planned(model: &Layers, gpus: &[Device], settings: &Settings) -> Plan {
-        let machine = Machine { gpus, main: Some(64 << 30), batch: 64, outputs: 33 };
+        let machine = Machine { gpus, main: Some(64 << 30), batch: 64, outputs: 65 };
         let plan = plan(model, machine, settings, 1024);
         if settings.fit && settings.gpu_layers.is_none() {
             for (gpu, share) in gpus.iter().zip(&plan.gpus) {
-                assert!(share.with_context(1024) <= usable(gpu), "{plan:#?}");
+                assert!(share.with_context(1024) <= usable(gpu, None).unwrap(), "{plan:#?}");
             }
         }
         let weights: u64 = plan.gpus.iter().chain([&plan.main]).map(|share| share.weights).sum();
@@ -480,7 +504,39 @@ mod tests {
         let mut shared = gpu("A", 100_000);
         shared.kind = DeviceKind::Integrated;
         let gpus = [shared];
-        let machine = Machine { gpus: &gpus, main: Some(700 * MIB), batch: 64, outputs: 33 };
+        let machine = Machine { gpus: &gpus, main: Some(700 * MIB), batch: 64, outputs: 65 };
         assert!(plan(&model(0), machine, &Settings::default(), 1024).gpu_layers < 11);
+    }
+
+    #[test]
+    fn a_driver_that_says_nothing_stands_in_the_way_of_nothing() {
+        for (kind, some) in [(DeviceKind::Gpu, None), (DeviceKind::Integrated, Some(800 * MIB))] {
+            let silent = Device { kind, ..gpu("A", 0) };
+            assert_eq!(silent.free_beside(Some(800 * MIB)), some);
+            assert_eq!(usable(&silent, Some(800 * MIB)), some.map(|_| 700 * MIB));
+            assert_eq!(usable(&silent, None), None);
+            let machine = Machine { gpus: &[silent], main: None, batch: 64, outputs: 65 };
+            assert_eq!(plan(&model(0), machine, &Settings::default(), 1024).gpu_layers, 11);
+        }
+        let shared = Device { kind: DeviceKind::Integrated, ..gpu("A", 500) };
+        assert_eq!(shared.free_beside(Some(800 * MIB)), Some(500 * MIB));
+        assert_eq!(shared.free_beside(Some(300 * MIB)), Some(300 * MIB));
+    }
+
+    #[test]
+    fn weights_beside_a_gpu_are_copied_to_it_in_every_batch() {
+        let local = |free| [gpu("A", free)];
+        let of = |experts, gpus: &[Device], settings: &Settings| {
+            let plan = planned(&model(experts), gpus, settings);
+            (plan.extent(), plan.copies_weights(gpus))
+        };
+        let settings = Settings::default();
+        assert_eq!(of(0, &local(2000), &settings), ("all", false));
+        assert_eq!(of(0, &local(700), &settings), ("part", true));
+        assert_eq!(of(80, &local(700), &settings), ("part", true), "experts");
+        assert_eq!(of(0, &local(1), &settings), ("none", false));
+        assert_eq!(of(0, &[], &settings), ("none", false));
+        let worker = [Device { kind: DeviceKind::Lent, ..gpu("A", 700) }];
+        assert_eq!(of(0, &worker, &settings), ("part", false), "a worker gets no copies");
     }
 }

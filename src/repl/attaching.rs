@@ -6,7 +6,7 @@ use std::path::Path;
 use super::commands::NextAction;
 use super::editor::Editor;
 use super::shell::{self, MOST_BYTES};
-use super::typed::{self, mentions, plain};
+use super::typed::{self, mentions, without_escapes};
 use super::{Ask, Chat};
 use crate::chat::{Attachment, Message, Role};
 use crate::failure::{Exit, Failure};
@@ -14,6 +14,8 @@ use crate::files::{expanded, reason};
 use crate::input::{self, Attached};
 use crate::ui::stats;
 use crate::units::{count, size};
+
+const AS_TEXT: &str = "to send it as plain text, put a backslash before the @";
 
 /// A message as it was typed, to be put back into the line editor if it is not sent.
 pub(super) struct Draft {
@@ -36,6 +38,30 @@ fn named(shown: &str, files: &[Attachment]) -> String {
     }
 }
 
+/// `a.rs is`, or `12 files of src are`; `forms`: the word after one file and after several.
+fn which(shown: &str, files: &[Attachment], forms: [&str; 2]) -> String {
+    format!("{} {}", named(shown, files), forms[usize::from(files.len() > 1)])
+}
+
+/// Files to attach, of which some may be attached already.
+#[derive(Default)]
+struct Sorted {
+    new: Vec<Attachment>,
+    /// Attached with the same text.
+    same: Vec<Attachment>,
+    /// Attached with an older text.
+    changed: Vec<Attachment>,
+}
+
+/// The text of a message: without marks, and without the backslashes that keep mentions of files from attaching them.
+fn said(line: &str) -> String {
+    without_escapes(line, |mention| mention.paths().any(exists))
+}
+
+fn exists(path: &str) -> bool {
+    expanded(Path::new(path)).exists()
+}
+
 fn bytes(files: &[Attachment]) -> String {
     size(files.iter().map(|file| file.text.len() as u64).sum())
 }
@@ -45,6 +71,45 @@ impl Chat<'_> {
     pub(super) fn next_message(&self) -> Message {
         let message = Message::new(Role::User, "").with_files(self.attached.clone());
         message.with_headers(self.session.settings().file_header)
+    }
+
+    /// Attaches files like `attach`, each once: if one is attached already, with the text that it has now.
+    pub(super) fn attach_once(&mut self, shown: &str, found: Attached) -> Result<(), Failure> {
+        let Sorted { new, same, changed } = self.sorted(found.files);
+        if !same.is_empty() {
+            self.screen.note(&format!("{} attached already", which(shown, &same, ["is", "are"])));
+        }
+        self.say_changed(shown, &changed);
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.attach(shown, Attached { files: new, ..found })
+    }
+
+    /// Which of the files are new, and which are attached already: those get the text that they have now.
+    fn sorted(&mut self, files: Vec<Attachment>) -> Sorted {
+        let place = |file: &Attachment| std::path::absolute(expanded(Path::new(&file.name))).ok();
+        let places: Vec<_> = self.attached.iter().map(place).collect();
+        let mut sorted = Sorted::default();
+        for file in files {
+            let place = place(&file);
+            match places.iter().position(|other| *other == place).map(|at| &mut self.attached[at]) {
+                None => sorted.new.push(file),
+                Some(other) if other.text == file.text => sorted.same.push(file),
+                Some(other) => {
+                    other.text.clone_from(&file.text);
+                    sorted.changed.push(file);
+                }
+            }
+        }
+        sorted
+    }
+
+    fn say_changed(&mut self, shown: &str, changed: &[Attachment]) {
+        if !changed.is_empty() {
+            let which = which(shown, changed, ["has", "have"]);
+            self.screen.note(&format!("{which} changed since, and the new text replaces the old one"));
+        }
     }
 
     /// Attaches files, which `shown` names, to the next message, and says what they cost.
@@ -69,7 +134,7 @@ impl Chat<'_> {
 
     /// A line that is no command → the message, with the files that it mentions.
     pub(super) fn message(&mut self, line: String) -> NextAction {
-        let (text, before) = (plain(&line).trim_end().to_string(), self.attached.clone());
+        let (text, before) = (said(&line).trim_end().to_string(), self.attached.clone());
         let found = match self.mentioned(&line) {
             Ok(found) => found,
             Err(failure) => {
@@ -79,11 +144,18 @@ impl Chat<'_> {
                 return NextAction::Edit(line);
             }
         };
-        let mentions = !found.is_empty();
+        let mut mentions = false;
         for (path, found) in found {
-            self.screen.note(&format!("attached {}: {}", named(&path, &found.files), bytes(&found.files)));
-            found.left_out.iter().for_each(|files| self.screen.note(&format!("left out of {path}: {files}")));
-            self.attached.extend(found.files);
+            let Sorted { new, changed, .. } = self.sorted(found.files);
+            mentions |= !(new.is_empty() && changed.is_empty());
+            self.say_changed(&path, &changed);
+            if !new.is_empty() {
+                self.screen.note(&format!("attached {}: {}", named(&path, &new), bytes(&new)));
+                let left_out = found.left_out.map(|files| format!("left out of {path}: {files}"));
+                left_out.iter().for_each(|line| self.screen.note(line));
+                // The text speaks of the files by name, so the model needs their names too.
+                self.attached.extend(new.into_iter().map(Attachment::with_header));
+            }
         }
         if text.trim().is_empty() && self.attached.is_empty() {
             return NextAction::Prompt;
@@ -95,22 +167,19 @@ impl Chat<'_> {
         NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
-    /// Reads the files that typed mentions name, if they exist and are not attached yet; each with its path.
+    /// Reads the files that typed mentions name, if they exist; each with its path.
     fn mentioned(&self, line: &str) -> Result<Vec<(String, Attached)>, Failure> {
-        let mut found: Vec<(String, Attached)> = Vec::new();
-        for mention in mentions(line) {
+        let mut found = Vec::new();
+        for mention in mentions(line).iter().filter(|mention| !mention.escaped) {
             for path in mention.paths() {
-                let mut attached = match input::attach(Path::new(path)) {
-                    Ok(attached) => attached,
-                    Err(_) if !expanded(Path::new(path)).exists() => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                let earlier = || self.attached.iter().chain(found.iter().flat_map(|(_, one)| &one.files));
-                attached.files.retain(|file| earlier().all(|other| other.name != file.name));
-                if !attached.files.is_empty() {
-                    // The text speaks of the files by name, so the model needs their names too.
-                    attached.files = attached.files.into_iter().map(Attachment::with_header).collect();
-                    found.push((path.to_string(), attached));
+                match input::attach(Path::new(path)) {
+                    Ok(attached) => found.push((path.to_string(), attached)),
+                    Err(_) if !exists(path) => continue,
+                    Err(error) => {
+                        let failure = Failure::from(error);
+                        let more = failure.hint.clone().map_or_else(String::new, |hint| format!("; {hint}"));
+                        return Err(failure.hint(format!("{AS_TEXT}{more}")));
+                    }
                 }
                 break;
             }
@@ -156,10 +225,16 @@ impl Chat<'_> {
         Ok(agrees)
     }
 
+    /// Whether the message is what was typed last, so that Up recalls it.
+    pub(super) fn was_typed(&self, message: &Message) -> bool {
+        self.draft.as_ref().is_some_and(|draft| draft.sent == message.text())
+    }
+
     /// A message that was not sent → the line for the editor. Its files are attached again.
     pub(super) fn unsent(&mut self, message: &Message) -> String {
+        let was_typed = self.was_typed(message);
         match self.draft.take() {
-            Some(draft) if draft.sent == message.text() => {
+            Some(draft) if was_typed => {
                 self.attached = draft.attached;
                 draft.line
             }

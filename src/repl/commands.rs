@@ -2,6 +2,7 @@
 //! model.rs, files.rs and answer.rs have the functions behind it.
 
 mod words;
+mod keys;
 mod model;
 mod tree;
 mod conversation;
@@ -15,6 +16,7 @@ use self::conversation::{
     clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
 };
 use self::files::file;
+pub use self::keys::{KEYS, keys};
 use self::model::{SHOWS, begin, compare, model, set, show, show_stats, system, tokens};
 pub(super) use self::role::told;
 pub(super) use self::tree::pick_message;
@@ -25,6 +27,7 @@ use crate::failure::Failure;
 use crate::models::builtin_templates;
 use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
+use crate::ui::table::pairs;
 
 /// What the chat does next.
 pub enum NextAction {
@@ -57,7 +60,8 @@ pub enum Argument {
     Conversation,
     Role,
     Command,
-    Words(&'static [&'static str]),
+    /// One of these words, each with its description.
+    Words(&'static [(&'static str, &'static str)]),
 }
 
 type Then = Box<dyn FnOnce(&mut Chat) -> Result<(), Failure>>;
@@ -99,7 +103,13 @@ const fn row(
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
-    row(&["help", "?"], "[COMMAND]", Argument::Command, "list the commands, or explain one", help),
+    row(
+        &["help", "?"],
+        "[COMMAND|keys]",
+        Argument::Command,
+        "list the commands, explain one, or list the keys",
+        help,
+    ),
     row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(NextAction::Quit)),
     row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
     row(&["undo"], "", Argument::None, "undo the last exchange", undo),
@@ -172,7 +182,7 @@ pub const COMMANDS: &[Command] = &[
     row(
         &["copy"],
         "[N|code]",
-        Argument::Words(&["code"]),
+        Argument::Words(&[("code", "all code blocks of the answer")]),
         "copy the last answer, its N-th code block or all its code to the clipboard",
         copy,
     ),
@@ -294,9 +304,13 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<Candidate>)> {
         Argument::None => Some((line.len(), Vec::new())),
         Argument::Path => None,
         Argument::Command => {
-            Some((start, matching(rest, COMMANDS.iter().map(|c| Candidate::new(c.name, c.help)))))
+            let keys = Candidate::new(THE_KEYS, "all keys");
+            let commands = COMMANDS.iter().map(|c| Candidate::new(c.name, c.help));
+            Some((start, matching(rest, commands.chain([keys]))))
         }
-        Argument::Words(words) => Some((start, matching(rest, words.iter().copied()))),
+        Argument::Words(words) => {
+            Some((start, matching(rest, words.iter().map(|(word, about)| Candidate::new(*word, *about)))))
+        }
         Argument::Model => {
             let offered = matching(rest, (names.models)());
             if offered.is_empty() { None } else { Some((start, offered)) }
@@ -348,14 +362,17 @@ fn changeable() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|row| row.effect != Effect::Start)
 }
 
+/// The topic of `/help` besides the commands.
+const THE_KEYS: &str = "keys";
+
 fn help(chat: &mut Chat, name: &str) -> Result<NextAction, Failure> {
-    if !name.is_empty() {
-        let text = described(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
-        chat.screen.show(&text);
-        return Ok(NextAction::Prompt);
-    }
-    chat.screen.show(&table());
-    chat.screen.show(KEYS);
+    let list = |rows: &[[String; 2]]| pairs(rows, chat.screen.note_columns()).join("\n");
+    let text = match name.trim_start_matches('/') {
+        "" => list(&table()) + "\n" + MOST_USED,
+        THE_KEYS => list(&keys()),
+        command => described(command).ok_or_else(|| unknown(name))?,
+    };
+    chat.screen.show(&text);
     Ok(NextAction::Prompt)
 }
 
@@ -367,22 +384,14 @@ pub fn described(name: &str) -> Option<String> {
     Some(format!("/{} {}\n{}{also}", command.name, command.takes, command.help))
 }
 
-/// The help of all commands, one line each.
-pub fn table() -> String {
-    let usage = |c: &Command| format!("/{} {}", c.name, c.takes);
-    let width = COMMANDS.iter().map(|c| usage(c).len()).max().unwrap_or(0);
-    let lines: Vec<String> = COMMANDS.iter().map(|c| format!("{:width$}  {}", usage(c), c.help)).collect();
-    lines.join("\n")
+/// All commands, each with its help.
+pub fn table() -> Vec<[String; 2]> {
+    let usage = |c: &Command| format!("/{} {}", c.name, c.takes).trim_end().to_string();
+    COMMANDS.iter().map(|c| [usage(c), c.help.to_string()]).collect()
 }
 
-/// The help on keys.
-pub const KEYS: &str = "
-Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves, Ctrl-L clears the screen.
-Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
-Tab completes, Up recalls earlier lines, Ctrl-R searches them; Right or End accepts the dim rest of an earlier line.
-Esc cancels a search, a completion or a question; with /set keys vi, it is vi's. Ctrl-W or Alt-Backspace deletes a word, \
-Ctrl-G or Ctrl-X Ctrl-E opens $EDITOR.
-@PATH in a typed message attaches a file or a folder; !COMMAND runs a command and attaches its output.";
+/// What `/help` says of the keys.
+const MOST_USED: &str = "\nTab completes, Ctrl-R searches earlier lines, Ctrl-C or Esc stops an answer, Ctrl-D leaves; /help keys lists all keys";
 
 #[cfg(test)]
 mod tests {

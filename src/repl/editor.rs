@@ -11,6 +11,7 @@ mod feed;
 mod full;
 mod keys;
 mod menu;
+mod paths;
 mod plain;
 
 use std::io::BufReader;

@@ -141,11 +141,15 @@ fn show_last(path: &[&Entry], screen: &mut Screen) {
 impl Chat<'_> {
     fn run(&mut self, editor: &mut Editor, mut initial: String) -> Result<Exit, Failure> {
         let mut leaving = false; // the last key was Ctrl-C on an empty line
+        let mut interrupted = false; // the last line ended with Ctrl-C, so that the next one is for this line
         loop {
             self.session.prepare(&self.attached);
-            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
+            if !interrupted {
+                terminal::forget_interrupts(); // those from before the prompt, not one after Enter
+            }
             editor.adopt(self.session.settings(), self.screen.prompt_style());
             let line = editor.read(&self.prompt(), &std::mem::take(&mut initial))?;
+            interrupted = matches!(line, Input::Interrupted(_));
             let next = match line {
                 Input::End => NextAction::Quit,
                 Input::Interrupted(text) if !text.trim().is_empty() => NextAction::Prompt,

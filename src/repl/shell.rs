@@ -57,7 +57,7 @@ fn follow(mut child: Child, mut output: io::PipeReader, kept: &mut Kept) -> io::
     let (mut piece, mut open) = ([0; 8192], true);
     let mut interrupts = Interrupts::default();
     loop {
-        interrupts.pass_on(&mut child);
+        interrupts.pass_on(&mut child, kept.bytes.len());
         let ended = child.try_wait()?;
         let (patience, most) = if ended.is_some() { (Duration::ZERO, PIPE) } else { (PATIENCE, piece.len()) };
         let mut read = 0;
@@ -67,7 +67,7 @@ fn follow(mut child: Child, mut output: io::PipeReader, kept: &mut Kept) -> io::
             (read, open) = (read + length, length > 0);
         }
         if let Some(status) = ended {
-            kept.end();
+            kept.end(interrupts.last == Some(kept.bytes.len()));
             return Ok(status);
         }
         if !open {
@@ -80,15 +80,20 @@ fn follow(mut child: Child, mut output: io::PipeReader, kept: &mut Kept) -> io::
 #[derive(Default)]
 struct Interrupts {
     first: Option<Instant>,
+    /// How much output there was before the last one, which the terminal shows as ^C.
+    last: Option<usize>,
     /// Whether the hint was shown.
     hinted: bool,
 }
 
 impl Interrupts {
     /// The first Ctrl-C reaches the command as well; if that ignores it, the second kills it.
-    fn pass_on(&mut self, child: &mut Child) {
-        if terminal::interrupted() && self.first.replace(Instant::now()).is_some() {
-            let _ = child.kill(); // an error: it has ended
+    fn pass_on(&mut self, child: &mut Child, output: usize) {
+        if terminal::interrupted() {
+            self.last = Some(output);
+            if self.first.replace(Instant::now()).is_some() {
+                let _ = child.kill(); // an error: it has ended
+            }
         }
         if self.first.is_some_and(|first| first.elapsed() > DEAF)
             && !std::mem::replace(&mut self.hinted, true)
@@ -119,10 +124,10 @@ impl Kept {
         self.show(self.bytes.len() - incomplete(&self.bytes));
     }
 
-    /// Shows the rest, and ends the line.
-    fn end(&mut self) {
+    /// Shows the rest, and ends the line. `begun`: something stands in it after the output.
+    fn end(&mut self, begun: bool) {
         self.show(self.bytes.len());
-        if !self.cut && self.bytes.last().is_some_and(|last| *last != b'\n') {
+        if begun || !self.cut && self.bytes.last().is_some_and(|last| *last != b'\n') {
             log("\n");
         }
     }

@@ -10,7 +10,7 @@ use crate::chat::{Event, Message, Stats, StopReason};
 use crate::failure::{self, Exit, Failure};
 use crate::session::{Answer, FailedTurn, OnEvent, Session};
 use crate::settings::setting;
-use crate::ui::{stats, terminal};
+use crate::ui::{stats, terminal, typing};
 use crate::units::count;
 
 /// Used share of the context from which a notice says how much is left.
@@ -250,8 +250,14 @@ impl Chat<'_> {
         let Some(message) = message else {
             return String::new();
         };
+        let gives_way = typing::is_line_waiting() && self.was_typed(&message);
+        let line = self.unsent(&message);
+        if gives_way {
+            self.screen.note("the line that you have typed since is sent instead; Up recalls the message");
+            return String::new();
+        }
         // Text typed in the meantime goes on a new line.
-        self.unsent(&message) + if terminal::typed_ahead() { "\n" } else { "" }
+        line + if terminal::typed_ahead() { "\n" } else { "" }
     }
 }
 

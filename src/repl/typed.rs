@@ -9,6 +9,8 @@ use std::iter::successors;
 
 const AT: char = '\u{10fffe}';
 const EXCLAMATION: char = '\u{10ffff}';
+/// Typed before an `@`, it keeps that from attaching a file.
+const ESCAPE: char = '\\';
 
 /// Marks with the characters that they stand for.
 pub(super) const MARKS: [(char, char); 2] = [(AT, '@'), (EXCLAMATION, '!')];
@@ -17,9 +19,9 @@ pub(super) const MARKS: [(char, char); 2] = [(AT, '@'), (EXCLAMATION, '!')];
 pub(super) fn inert(text: &str) -> String {
     let mut before = None;
     let marked = text.chars().map(|c| {
-        let begins = begins_word(before.replace(c));
+        let before = before.replace(c);
         match c {
-            '@' if begins => AT,
+            '@' if begins_word(before) || before == Some(ESCAPE) => AT,
             AT | EXCLAMATION => char::REPLACEMENT_CHARACTER,
             c => c,
         }
@@ -56,10 +58,12 @@ pub(super) fn edited(before: &str, text: &str) -> String {
 /// A typed `@` and what may be a path after it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mention {
-    /// The position of the `@`, and the end, in bytes.
+    /// The position of the `@` or of the backslash before it, and the end, in bytes.
     at: usize,
     end: usize,
-    path: String,
+    /// Whether a backslash before the `@` makes it a character like others.
+    pub(super) escaped: bool,
+    pub(super) path: String,
     /// Whether the path is in quotes, which may end without a second one.
     quoted: bool,
 }
@@ -73,6 +77,30 @@ impl Mention {
             path.strip_suffix(|c| !self.quoted && ".,;:!?)]}>'\"`…".contains(c)).filter(is_path)
         })
     }
+
+    /// The position of what is typed after the `@`, in bytes.
+    pub(super) fn start(&self) -> usize {
+        self.at + 1
+    }
+
+    /// What ends the path of a file: the second quote, if there is a first.
+    pub(super) fn end_quote(&self) -> &'static str {
+        if self.quoted { "\"" } else { "" }
+    }
+
+    /// More of the path as one types it; `None`: the path cannot go on so.
+    pub(super) fn quotes(&self, more: &str) -> Option<String> {
+        if self.quoted {
+            return (!more.contains('"')).then(|| more.to_string());
+        }
+        let mut typed = String::with_capacity(more.len());
+        for c in more.chars() {
+            // The characters that Tab's completion escapes, too.
+            typed.extend((c.is_whitespace() || "\"\\'`@$><=;|&{(".contains(c)).then_some(ESCAPE));
+            typed.push(c);
+        }
+        Some(typed)
+    }
 }
 
 /// The mentions in a line: `@path` with backslashes before spaces, or `@"a path"`.
@@ -81,25 +109,36 @@ pub(super) fn mentions(line: &str) -> Vec<Mention> {
     let mut from = 0;
     while let Some(at) = line[from..].find('@').map(|at| from + at) {
         from = at + 1;
-        if begins_word(line[..at].chars().next_back()) {
+        let before = &line[..at];
+        let unescaped = before.strip_suffix(ESCAPE);
+        if begins_word(unescaped.unwrap_or(before).chars().next_back()) {
             let mention = mention(line, at);
             from = mention.end;
-            found.push(mention);
+            found.push(Mention {
+                at: unescaped.map_or(at, str::len),
+                escaped: unescaped.is_some(),
+                ..mention
+            });
         }
     }
     found
 }
 
-/// The position after the `@` of a mention at the end of the line, which is still being typed.
-pub(super) fn being_typed(line: &str) -> Option<usize> {
-    let last = mentions(line).pop()?;
-    let closed = last.quoted && line[last.at + 2..].contains('"');
-    (last.end == line.len() && !closed).then_some(last.at + 1)
+/// A line without marks, and without the backslash of each escaped mention that would be one.
+pub(super) fn without_escapes(line: &str, would_be: impl Fn(&Mention) -> bool) -> String {
+    let (mut text, mut from) = (String::with_capacity(line.len()), 0);
+    for mention in mentions(line).iter().filter(|mention| mention.escaped && would_be(mention)) {
+        text += &line[from..mention.at];
+        from = mention.at + ESCAPE.len_utf8();
+    }
+    plain(&(text + &line[from..])).into_owned()
 }
 
-/// What ends a mention whose only completion is this path: the second quote, if there is a first.
-pub(super) fn end_of_path(mention: &str, path: &str) -> &'static str {
-    if mention.starts_with('"') && !path.ends_with('/') { "\"" } else { "" }
+/// The mention at the end of the line, which is still being typed.
+pub(super) fn being_typed(line: &str) -> Option<Mention> {
+    let last = mentions(line).pop().filter(|mention| !mention.escaped)?;
+    let closed = last.quoted && line[last.at + 2..].contains('"');
+    (last.end == line.len() && !closed).then_some(last)
 }
 
 /// Whether a word begins after this character.
@@ -112,12 +151,13 @@ fn mention(line: &str, at: usize) -> Mention {
     if let Some(inside) = rest.strip_prefix('"') {
         let length = inside.find(['"', '\n']).unwrap_or(inside.len());
         let closed = usize::from(inside[length..].starts_with('"'));
-        return Mention { at, end: at + 2 + length + closed, path: inside[..length].into(), quoted: true };
+        let (end, path) = (at + 2 + length + closed, inside[..length].into());
+        return Mention { at, end, escaped: false, path, quoted: true };
     }
     let (mut path, mut escaped, mut end) = (String::new(), false, line.len());
     for (offset, c) in rest.char_indices() {
         match c {
-            '\\' if !escaped => {
+            ESCAPE if !escaped => {
                 escaped = true;
                 continue;
             }
@@ -129,7 +169,7 @@ fn mention(line: &str, at: usize) -> Mention {
         }
         escaped = false;
     }
-    Mention { at, end, path, quoted: false }
+    Mention { at, end, escaped: false, path, quoted: false }
 }
 
 #[cfg(test)]
@@ -142,7 +182,8 @@ mod tests {
 
     #[test]
     fn what_was_pasted_stays_text_and_comes_back_as_it_was() {
-        for text in ["@a.txt", "!ls", "see (@a.txt) and joe@example.org, @b!", "!@x", "", "é@ü @ü"] {
+        for text in ["@a.txt", "!ls", "see (@a.txt) and joe@example.org, @b!", "!@x", "", "é@ü @ü", "\\@a"]
+        {
             let line = inert(text);
             assert_eq!(plain(&line), text);
             assert!(mentions(&line).is_empty() && !line.starts_with('!'), "{text}");
@@ -170,13 +211,25 @@ mod tests {
     }
 
     #[test]
+    fn a_backslash_before_it_keeps_a_mention_text() {
+        let text = |line: &str| without_escapes(line, |mention| mention.paths().any(|path| path == "a b"));
+        assert_eq!(text(r#"\@a\ b \@"a b" \@c x\@"a b""#), r#"@a\ b @"a b" \@c x\@"a b""#);
+        assert_eq!(text(&inert(r#"\@"a b""#)), r#"\@"a b""#, "pasted");
+        assert!(mentions(r"\@a (\@b)").iter().all(|mention| mention.escaped));
+        let line = edited(r"\@a.txt", r"see \@a.txt and \@b.txt");
+        assert_eq!(mentions(&line).len(), 1);
+        assert!(mentions(&line)[0].escaped);
+    }
+
+    #[test]
     fn the_last_mention_is_completed() {
-        assert_eq!(being_typed("see @sr"), Some(5));
-        assert_eq!(being_typed("see @"), Some(5));
-        assert_eq!(being_typed("see @\"my no"), Some(5));
-        assert_eq!(being_typed("@my\\ no"), Some(1));
-        for line in ["see @src ", "a@b", "@\"a b\"", "see", &inert("@sr")] {
-            assert_eq!(being_typed(line), None, "{line}");
+        let start = |line: &str| being_typed(line).map(|mention| mention.start());
+        assert_eq!(start("see @sr"), Some(5));
+        assert_eq!(start("see @"), Some(5));
+        assert_eq!(start("see @\"my no"), Some(5));
+        assert_eq!(start("@my\\ no"), Some(1));
+        for line in ["see @src ", "a@b", "@\"a b\"", "see", r"see \@sr", &inert("@sr")] {
+            assert_eq!(start(line), None, "{line}");
         }
     }
 

@@ -152,6 +152,9 @@ fn object(text: &str) -> Result<Value, String> {
         if name.is_empty() {
             return Err("must have a name for each field, as in 'name, age int'".into());
         }
+        if name.contains('|') {
+            return Err("must have a name before choices, as in 'mood happy|sad'".into());
+        }
         let mut schema = kind_of(kind.trim())?;
         if !description.trim().is_empty() {
             schema["description"] = description.trim().into();
@@ -225,5 +228,6 @@ mod tests {
         assert!(wrong(", ,").contains("must have a field"));
         assert!(wrong("a, : b").contains("a name for each field"));
         assert!(wrong("mood happy|").contains("both sides"));
+        assert!(wrong("happy|sad").contains("a name before choices"));
     }
 }

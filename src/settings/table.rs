@@ -179,8 +179,8 @@ pub const SETTINGS: &[Setting] = &[
         .help("tags around the model's thinking if fireside cannot detect them: '<thinking> </thinking>'"),
     row("overflow", "ask|roll|compact|stop", Group::Answer, choice!(overflow, OVERFLOW))
         .help(
-            "if the conversation exceeds the context: drop the oldest messages (roll), summarise them first \
-             (compact), or refuse (stop); default: ask in a chat, stop otherwise",
+            "if the conversation exceeds the context: let you decide (ask), drop the oldest messages (roll), summarise \
+             them first (compact), or refuse (stop); default: ask in a chat, stop otherwise",
         ),
     row("no-speculative", "", Group::Answer, choice!(no_speculative, SWITCH)).help("disable speculative decoding"),
     row("temp", "T", Group::Sampling, number!(sampling.temp, 0.0..=100.0))
@@ -244,10 +244,10 @@ pub const SETTINGS: &[Setting] = &[
         "render Markdown in answers on a terminal; auto: unless --plain is given or the terminal is a simple one",
     ),
     row("theme", "auto|light|dark", Group::Output, choice!(theme, THEMES))
-        .help("colours for this background; auto: ask the terminal"),
+        .help("colours for this background; auto: in a chat as the terminal tells, else as COLORFGBG tells, else dark"),
     row("keys", "emacs|vi", Group::Output, choice!(keys, KEY_BINDINGS)).help("keys of the line editor in a chat"),
     row("hints", "on|off", Group::Output, choice!(hints, SWITCH))
-        .help("suggest the rest of a line from earlier ones, dimmed; Right, End or Ctrl-E accepts"),
+        .help("suggest the rest of a path after @ or of an earlier line, dimmed; Right, End or Ctrl-E accepts"),
     row("prompt-format", "TEXT", Group::Output, value!(prompt_format, prompt_format, Clone::clone))
         .help("prompt of a chat, in which {model}, {used}, {limit} and {percent} show the model and the use of the context"),
     row("progress", "on|off", Group::Output, choice!(progress, SWITCH))

@@ -12,8 +12,21 @@ const ENTER: &str = " ⏎ ";
 /// Fewest columns for the row.
 const FEWEST: usize = 8;
 
+/// Holds back what the terminal shows until the end (mode 2026); harmless where it is unknown.
+const SYNCHRONISED: &str = "\x1b[?2026h";
+const SYNCHRONISED_END: &str = "\x1b[?2026l";
+
+/// The output of `piece`: the row below it, if any, is erased before it and drawn after it by `drawn`.
+pub fn around(piece: &str, drawn: impl FnOnce() -> String) -> String {
+    let (erased, drawn) = (terminal::below_off(), drawn());
+    match erased.is_empty() && drawn.is_empty() {
+        true => piece.to_string(),
+        false => format!("{SYNCHRONISED}{erased}{piece}{drawn}{SYNCHRONISED_END}"),
+    }
+}
+
 #[derive(Default)]
-pub(super) struct Below {
+pub struct Below {
     /// The text of the row; empty: nothing is typed.
     text: String,
     /// The state of the typed keys that the text is from.
@@ -21,6 +34,11 @@ pub(super) struct Below {
 }
 
 impl Below {
+    /// The row with this text.
+    pub fn of(text: &str) -> Below {
+        Below { text: text.into(), seen: 0 }
+    }
+
     /// Adopts what is typed by now. `true`: the row is not on the screen as it should be.
     pub(super) fn is_behind(&mut self) -> bool {
         let now = typing::changes();
@@ -34,7 +52,7 @@ impl Below {
 
     /// The output that draws the row in a window of this many columns, with the cursor in this column. `style`:
     /// SGR parameters; empty: none.
-    pub(super) fn drawn(&self, column: usize, columns: usize, style: &str) -> String {
+    pub fn drawn(&self, column: usize, columns: usize, style: &str) -> String {
         // At the end of a full row, terminals differ in where the cursor returns to.
         if self.text.is_empty() || columns < FEWEST || column + 1 >= columns {
             return terminal::below_off().to_string();

@@ -30,8 +30,10 @@ pub enum Sent {
 
 /// Copies the text. Returns how the terminal took it, and the tools that have it.
 pub fn copy(text: &str) -> (Sent, Vec<&'static str>) {
-    let by_tools = tools().into_iter().filter(|(name, args)| by_tool(name, args, text).is_ok());
-    let by_tools = by_tools.map(|(name, _)| name).collect();
+    let copies = |(may, call): &(bool, Call)| *may && by_tool(call, text).is_ok();
+    let system = system_tools().into_iter().find(copies);
+    let tmux = Some((is_set("TMUX"), TMUX)).filter(copies);
+    let by_tools = [system, tmux].into_iter().flatten().map(|(_, call)| call[0]).collect();
     (to_terminal(text), by_tools)
 }
 
@@ -56,13 +58,16 @@ enum Multiplexer {
 
 impl Multiplexer {
     fn found() -> Multiplexer {
-        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
         match () {
             () if is_set("TMUX") => Multiplexer::Tmux,
             () if is_set("STY") => Multiplexer::Screen,
             () => Multiplexer::None,
         }
     }
+}
+
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
 fn sequence(text: &str, through: Multiplexer) -> String {
@@ -78,24 +83,21 @@ fn sequence(text: &str, through: Multiplexer) -> String {
     }
 }
 
-/// The tools that may reach a clipboard here, with their arguments.
-fn tools() -> Vec<(&'static str, &'static [&'static str])> {
-    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let mut tools: Vec<(&str, &[&str])> = Vec::new();
-    if cfg!(target_os = "macos") {
-        tools.push(("pbcopy", &[]));
-    } else if is_set("WAYLAND_DISPLAY") && program("wl-copy").is_some() {
-        tools.push(("wl-copy", &[]));
-    } else if is_set("DISPLAY") {
-        tools.push(match program("xclip") {
-            Some(_) => ("xclip", &["-selection", "clipboard"]),
-            None => ("xsel", &["--clipboard", "--input"]),
-        });
-    }
-    if is_set("TMUX") {
-        tools.push(("tmux", &["load-buffer", "-w", "-"])); // also what tmux's own paste inserts
-    }
-    tools
+/// A program and its arguments.
+type Call = &'static [&'static str];
+
+/// Also fills the buffer that tmux's own paste inserts.
+const TMUX: Call = &["tmux", "load-buffer", "-w", "-"];
+
+/// The system's tools in the order in which they are tried, and whether they may reach a clipboard here. The first
+/// that is there and succeeds is enough.
+fn system_tools() -> [(bool, Call); 4] {
+    [
+        (cfg!(target_os = "macos"), &["pbcopy"]),
+        (is_set("WAYLAND_DISPLAY"), &["wl-copy"]),
+        (is_set("DISPLAY"), &["xclip", "-selection", "clipboard"]),
+        (is_set("DISPLAY"), &["xsel", "--clipboard", "--input"]),
+    ]
 }
 
 /// A program in the folders of PATH. Relative folders do not count: they lie wherever fireside was started.
@@ -105,10 +107,10 @@ fn program(name: &str) -> Option<PathBuf> {
     paths.find_map(|folder| Some(folder.join(name)).filter(|path| path.is_file()))
 }
 
-fn by_tool(name: &str, args: &[&str], text: &str) -> io::Result<()> {
-    let path = program(name).ok_or(io::ErrorKind::NotFound)?;
+fn by_tool(call: Call, text: &str) -> io::Result<()> {
+    let path = program(call[0]).ok_or(io::ErrorKind::NotFound)?;
     let mut child = Command::new(path)
-        .args(args)
+        .args(&call[1..])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -12,6 +12,8 @@ pub struct Live {
     markdown: Markdown,
     /// The rows of the tail on the screen, at least one; the cursor is at the end of the last.
     tail: Vec<Row>,
+    /// Cells above the tail that are of the same line for the terminal, which has divided it; 0: none.
+    open: usize,
     /// The columns of the window when they were drawn.
     columns: usize,
     /// Suspensions of the program until then.
@@ -27,6 +29,7 @@ impl Live {
         Live {
             markdown,
             tail: vec![Row::default()],
+            open: 0,
             columns: columns.max(1),
             suspensions: terminal::suspensions(),
             redraws,
@@ -58,7 +61,9 @@ impl Live {
     /// The output that makes room for something else, which begins in an empty row and ends with one. The tail
     /// is drawn again after it.
     pub fn set_aside(&mut self, columns: usize) -> String {
-        self.draw(Vec::new(), Vec::new(), columns.max(1))
+        let out = self.draw(Vec::new(), Vec::new(), columns.max(1));
+        self.open = 0;
+        out
     }
 
     /// The column of the cursor.
@@ -81,6 +86,8 @@ impl Live {
         } else {
             self.changed(&rows)
         };
+        let open = |open, row: &Row| if row.soft { open + cells(&row.text) } else { 0 };
+        self.open = rows[..kept].iter().fold(self.open, open);
         self.columns = columns;
         self.tail = rows[kept..].to_vec();
         out
@@ -100,26 +107,51 @@ impl Live {
     }
 
     /// The output that removes the tail after the window has changed.
-    fn after_resize(&self, columns: usize) -> String {
-        // Terminals that reflow have divided and joined rows, others have not: the fewer rows count.
-        let mut reflowed = 0;
-        let mut line = 0;
+    fn after_resize(&mut self, columns: usize) -> String {
+        if let ([only], 1..) = (&self.tail[..], self.open)
+            && only.text.is_empty()
+        {
+            self.open = 0;
+            return "\n".into(); // the cursor is behind finished text
+        }
+        let (mut lines, mut line) = (Vec::new(), self.open);
         for row in &self.tail {
             line += cells(&row.text);
             if !row.soft {
-                reflowed += line.div_ceil(columns).max(1);
-                line = 0;
+                lines.push(std::mem::take(&mut line));
             }
         }
-        let reflowed = if line > 0 { reflowed + line.div_ceil(columns) } else { reflowed };
-        let rows = if terminal::reflows() { reflowed } else { reflowed.min(self.tail.len()) };
+        lines.extend(Some(line).filter(|line| *line > 0));
+        // Terminals that reflow have divided and joined rows, others have not: the fewer rows count.
+        let rows_of = |line: &usize| line.div_ceil(columns).max(1);
+        let all: usize = lines.iter().map(rows_of).sum();
+        let (above, column) = (self.open / columns, self.open % columns);
+        let rows = if terminal::reflows() { all - above } else { (all - above).min(self.tail.len()) };
+        let rows = rows.max(1);
+        let mut first = all - rows;
+        if first == above && column > 0 {
+            self.open = 0; // what stands before the tail in its row is finished, and stays
+            return format!("{}\x1b[{column}C\x1b[J\n", beginning(rows - 1));
+        }
+        for line in lines.iter().map(rows_of) {
+            if first < line {
+                break;
+            }
+            first -= line;
+        }
+        self.open = first * columns;
         upwards(rows - 1)
     }
 }
 
-/// Moves to the beginning of a row above and erases everything from there on.
+/// Moves to the beginning of a row above.
+fn beginning(rows: usize) -> String {
+    if rows > 0 { format!("\x1b[{rows}A\r") } else { "\r".into() }
+}
+
+/// The same, and erases everything from there on.
 fn upwards(rows: usize) -> String {
-    if rows > 0 { format!("\x1b[{rows}A\r\x1b[J") } else { "\r\x1b[J".into() }
+    beginning(rows) + "\x1b[J"
 }
 
 fn synchronised(output: &str) -> String {

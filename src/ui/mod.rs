@@ -5,7 +5,7 @@
 //! results (engine/prompt/jinja/apart.rs), and the message of processor.c.
 
 pub mod answer;
-mod below;
+pub mod below;
 pub mod clipboard;
 pub mod crash;
 pub mod keys;
@@ -45,15 +45,16 @@ fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {
     columns.map_or_else(|| text.to_string(), |columns| wrap::wrapped(text, kind, columns))
 }
 
-/// Redraws the line just typed after a prompt with breaks between words; the terminal breaks it anywhere.
-/// `hint` stands after it on the screen, and goes.
+/// Redraws the line just typed after a prompt with breaks between words; the terminal breaks it anywhere. Behind a
+/// full row Enter has left an empty one, which goes. `hint` stands after it on the screen, and goes.
 pub fn retype(prompt: &str, style: &str, line: &str, hint: &str) {
     let Some((columns, height)) = terminal::window() else { return };
     let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
     let whole = wrap::wrapped(&text, TextKind::Prose, columns);
     let rows = terminal::rows(&format!("{text}{hint}"), columns) + 1;
-    if (whole == text && hint.is_empty()) || rows >= height || !wrap::is_sure(&text) {
+    let as_it_is = whole == text && hint.is_empty() && !terminal::is_full(&text, columns);
+    if as_it_is || rows >= height || !wrap::is_sure(&text) {
         return; // lines that scrolled off the screen, or of uncertain height, stay as they are
     }
     if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {

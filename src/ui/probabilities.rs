@@ -1,15 +1,20 @@
 //! Tokens with their probabilities → the text in colours, and a line for each token or for the surprising ones.
 
 use super::screen::Screen;
+use super::theme::fixed;
 use super::wrap::{TextKind, wrapped};
 use super::{sanitize, width};
 use crate::chat::probability::{TokenLogprob, TokenProbability};
+use crate::chat::settings::Theme;
 
 /// Below this probability a token is surprising.
 const SURPRISING: f64 = 0.2;
-/// The colours of unlikely tokens: below which probability, and SGR parameters. The least likely first.
-const COLOURS: [(f64, &str, &str); 3] =
-    [(0.05, "31", "red"), (SURPRISING, "33", "yellow"), (0.5, "36", "cyan")];
+/// Below these probabilities, tokens are coloured. The least likely first.
+const BELOW: [f64; 3] = [0.05, SURPRISING, 0.5];
+/// Their colours on a dark background: SGR parameters and name.
+const ON_DARK: [(u8, &str); 3] = [(31, "red"), (33, "yellow"), (36, "cyan")];
+/// The same on a light one: fixed colours by their numbers, as yellow and cyan are too pale to read.
+const ON_LIGHT: [(u8, &str); 3] = [(124, "red"), (94, "brown"), (25, "blue")];
 /// The widest column of tokens, in cells; a longer token moves its others to the right.
 const WIDEST: usize = 24;
 /// Stand for the colours while the text is wrapped: they have no width. The last one ends a colour.
@@ -71,15 +76,20 @@ impl Screen {
         let text = coloured(tokens);
         let mut shown =
             self.note_columns().map_or(text.clone(), |columns| wrapped(&text, TextKind::Prose, columns));
-        for (mark, (_, code, _)) in MARKS.into_iter().zip(COLOURS) {
+        let colours = match self.theme() {
+            Theme::Dark => ON_DARK.map(|(code, name)| (code.to_string(), name)),
+            Theme::Light => ON_LIGHT.map(|(number, name)| (fixed(number), name)),
+        };
+        for (mark, (code, _)) in MARKS.into_iter().zip(&colours) {
             shown = shown.replace(mark, &format!("\x1b[{code}m"));
         }
         self.write_stderr(&shown.replace(MARKS[3], "\x1b[0m"), "", "\n");
-        let legend = COLOURS.map(|(below, _, colour)| format!("{colour}: below {:.0} %", below * 100.0));
-        self.note(&legend.join(", "));
+        let legend = BELOW.iter().zip(&colours);
+        let legend = legend.map(|(below, (_, name))| format!("{name}: below {:.0} %", below * 100.0));
+        self.note(&legend.collect::<Vec<_>>().join(", "));
         let surprising = lines(tokens, Lines::Surprising);
         if !surprising.is_empty() {
-            self.show_source(&surprising.join("\n"));
+            self.show(&surprising.join("\n"));
         }
     }
 }
@@ -97,7 +107,7 @@ fn coloured(tokens: &[TokenProbability]) -> String {
         bytes.clear();
         let piece = sanitize(&piece);
         let probability = token.chosen.logprob.exp();
-        match COLOURS.iter().position(|(below, ..)| probability < *below) {
+        match BELOW.iter().position(|below| probability < *below) {
             Some(colour) => text.extend([&MARKS[colour].to_string(), &*piece, &MARKS[3].to_string()]),
             None => text.push_str(&piece),
         }
@@ -108,6 +118,7 @@ fn coloured(tokens: &[TokenProbability]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::theme::tests::contrast_with_white;
 
     fn token(bytes: &[u8], probability: f64) -> TokenProbability {
         let of = |bytes: &[u8], probability: f64| TokenLogprob {
@@ -126,6 +137,13 @@ mod tests {
             ["< 0.1 %  \"\\n\"   \" so\" 15 %", "   16 %  \" it\"  \" so\" 15 %"]
         );
         assert_eq!(lines(&tokens, Lines::All)[0], "   90 %  \"Yes\"  \" so\" 15 %");
+    }
+
+    #[test]
+    fn colours_on_a_light_background_can_be_read() {
+        for (number, name) in ON_LIGHT {
+            assert!(contrast_with_white(number) >= 4.5, "{name}");
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Shortest load that gets one.
 const LOADING_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Fewest columns for a bar beside a text.
+const BAR: usize = 45;
+/// Fewest columns for a percentage and the time left.
+const TIME: usize = 30;
+
 pub(super) struct ProgressLine {
     moving: bool,
     bar: Option<ProgressBar>,
@@ -133,8 +138,12 @@ impl ProgressLine {
             return;
         }
         let new = self.bar.is_none();
-        let wide = super::terminal::columns_of(std::io::stderr()).is_none_or(|columns| columns >= 80);
-        let bar = self.bar(if wide { "fetching {bar:10} {msg}" } else { "fetching {msg}" }, total);
+        let template = match columns() {
+            ..BAR => "fetching {percent}%",
+            ..80 => "fetching {msg}",
+            _ => "fetching {bar:10} {msg}",
+        };
+        let bar = self.bar(template, total);
         bar.set_position(done);
         if new {
             bar.reset_eta();
@@ -157,8 +166,20 @@ impl ProgressLine {
             self.bar.take().into_iter().for_each(|bar| bar.finish_and_clear());
         }
         self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template(template).expect("the templates above are valid");
+            let template = fitting(template, columns());
+            let style = ProgressStyle::with_template(&template).expect("the templates above are valid");
             ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr()).with_style(style)
         })
     }
+}
+
+fn columns() -> usize {
+    super::terminal::columns_of(std::io::stderr()).unwrap_or(super::DEFAULT_COLUMNS)
+}
+
+/// The template without what a window of this many columns has no room for.
+fn fitting(template: &str, columns: usize) -> String {
+    let template = if columns < BAR { template.replace("{bar:10} ", "") } else { template.into() };
+    let has_percentage = template.contains("{percent}");
+    if columns < TIME && has_percentage { template.replace(" {msg}", "") } else { template }
 }

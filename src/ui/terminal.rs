@@ -1,7 +1,8 @@
-//! The state of the terminal: notices Ctrl-C, hides typing while the model generates, and restores the
-//! terminal at the end.
+//! The state of the terminal: notices Ctrl-C, and restores the terminal at the end. modes.rs has the modes in
+//! which fireside reads keys.
 
 mod cursor;
+mod modes;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -12,14 +13,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{
-    InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
-};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
 pub use self::cursor::{Cursor, shape_cursor};
 pub(super) use self::cursor::{below_off, cursor_off, is_text_below, text_is_below};
+pub use self::modes::{Hushed, Raw};
+use super::keys::Key;
 use super::{keys, typing, width};
 
 /// Whether Ctrl-C was pressed and not handled yet.
@@ -81,18 +82,27 @@ pub fn unfinished(path: Option<PathBuf>) {
     *UNFINISHED.lock().expect(UNBROKEN) = path;
 }
 
-/// Whether Ctrl-C was pressed since the last call.
+/// Whether a SIGINT came since the last call: Ctrl-C, except where it is a key (`Hushed`, `Raw`).
 pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
 /// Whether Ctrl-C was pressed since the last call, or Esc if keys are being stored.
 pub fn stopped() -> bool {
+    stopped_by(&[Key::Ctrl('c'), Key::Esc])
+}
+
+/// Discards every Ctrl-C from before now. Lines typed before it are not sent, as after a stop.
+pub fn forget_interrupts() {
+    while stopped_by(&[Key::Ctrl('c')]) {}
+}
+
+fn stopped_by(keys: &[Key]) -> bool {
     let signalled = interrupted();
     let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
     terminal.map_or(signalled, |terminal| {
         set_due(); // some shells bring a running program to the foreground without a signal
-        typing::stopped(&terminal, signalled)
+        typing::stopped(&terminal, signalled, keys)
     })
 }
 
@@ -298,81 +308,6 @@ fn set_due() {
 pub fn mark_pastes() {
     if let Some(mut terminal) = device() {
         let _ = terminal.write_all(PASTE_MARKS);
-    }
-}
-
-/// While it exists, text typed outside the editor is hidden and kept for the next line; signal keys work.
-pub struct Hushed(());
-
-impl Hushed {
-    pub fn new() -> Hushed {
-        if let (Some(terminal), Some(mut quiet)) = (device(), original()) {
-            quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
-            // Ctrl-C keeps text typed before it.
-            quiet.local_flags.insert(LocalFlags::ISIG | LocalFlags::NOFLSH);
-            // Ctrl-\ does not end the program.
-            quiet.control_chars[Key::VQUIT as usize] = quiet.control_chars[Key::VINTR as usize];
-            // Enter typed ahead must still be Enter for the editor.
-            quiet.input_flags.remove(InputFlags::ICRNL);
-            let _ = tcsetattr(terminal, SetArg::TCSANOW, &quiet);
-            HUSHED.store(true, Ordering::Relaxed);
-        }
-        Hushed(())
-    }
-}
-
-impl Default for Hushed {
-    fn default() -> Hushed {
-        Hushed::new()
-    }
-}
-
-impl Drop for Hushed {
-    fn drop(&mut self) {
-        HUSHED.store(false, Ordering::Relaxed);
-        restore();
-    }
-}
-
-/// While it exists, keys arrive unprocessed, Ctrl-C and Ctrl-Z too.
-pub struct Raw(Option<(File, Termios)>);
-
-impl Raw {
-    pub fn new() -> Raw {
-        Raw::but(InputFlags::ICRNL)
-    }
-
-    /// The same for one line: Enter typed after it stays a newline, as other readers expect.
-    pub(super) fn of_a_line() -> Raw {
-        Raw::but(InputFlags::empty())
-    }
-
-    fn but(more: InputFlags) -> Raw {
-        set_due();
-        let found = device().and_then(|terminal| Some((tcgetattr(&terminal).ok()?, terminal)));
-        Raw(found.map(|(found, terminal)| {
-            let mut raw = found.clone();
-            let local = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::IEXTEN | LocalFlags::ISIG;
-            raw.local_flags.remove(local);
-            raw.input_flags.remove(InputFlags::IXON | InputFlags::ISTRIP | more);
-            (raw.control_chars[Key::VMIN as usize], raw.control_chars[Key::VTIME as usize]) = (1, 0);
-            let _ = tcsetattr(&terminal, SetArg::TCSANOW, &raw);
-            (terminal, found)
-        }))
-    }
-}
-
-impl Default for Raw {
-    fn default() -> Raw {
-        Raw::new()
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        if let Some((terminal, found)) = &self.0 {
-            let _ = tcsetattr(terminal, SetArg::TCSANOW, found);
-        }
     }
 }
 

@@ -23,6 +23,11 @@ pub fn theme(chosen: Option<Theme>) -> Theme {
     chosen.or_else(typing::background).or_else(told).unwrap_or(Theme::Dark)
 }
 
+/// One of xterm's 216 colours that every terminal draws alike, by its number (16 to 231) → its SGR parameters.
+pub(super) fn fixed(number: u8) -> String {
+    format!("38;5;{number}")
+}
+
 /// A query on its way; dropping it waits for the reply, so that the next reader of the terminal does not get it.
 pub struct Asked(Instant);
 
@@ -52,8 +57,24 @@ fn of_palette(colours: &str) -> Option<Theme> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// The contrast of a fixed colour with white, 1 to 21 (WCAG 2.2, "contrast ratio").
+    pub(in crate::ui) fn contrast_with_white(number: u8) -> f64 {
+        let level = |digit: u8| [0.0, 95.0, 135.0, 175.0, 215.0, 255.0][usize::from(digit % 6)] / 255.0;
+        let linear =
+            |level: f64| if level > 0.04 { ((level + 0.055) / 1.055).powf(2.4) } else { level / 12.92 };
+        let [red, green, blue] = [36, 6, 1].map(|step| linear(level((number - 16) / step)));
+        1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05)
+    }
+
+    #[test]
+    fn contrasts_are_those_of_the_standard() {
+        assert!((contrast_with_white(16) - 21.0).abs() < 1e-9, "black");
+        assert!((contrast_with_white(231) - 1.0).abs() < 1e-9, "white");
+        assert!((contrast_with_white(21) - 8.59).abs() < 0.01, "blue");
+    }
 
     #[test]
     fn colours_of_the_palette_are_dark_or_light() {

@@ -123,13 +123,14 @@ fn take_in(mut terminal: &File, most: usize) -> bool {
     }
 }
 
-/// Reads everything typed so far. `true`: Ctrl-C came as a signal, or Esc or Ctrl-C is among the keys, from
-/// which it is removed. Lines typed before that are not sent by themselves: they become lines of one message.
-pub fn stopped(terminal: &File, signalled: bool) -> bool {
+/// Reads everything typed so far. `true`: a signal came, or one of `stops` is among the keys, from which the first
+/// is removed. Lines typed before that are not sent by themselves: they become lines of one message. What was typed
+/// after it is as if nothing had happened; a signal counts as the last key.
+pub fn stopped(terminal: &File, signalled: bool, stops: &[Key]) -> bool {
     while is_readable(terminal, Duration::ZERO) && take_in(terminal, MOST) {}
     with(|typed| {
         let _ = typed.patience();
-        let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
+        let stop = typed.keys.iter().position(|key| stops.contains(key));
         stop.and_then(|at| typed.keys.remove(at));
         typed.changes += usize::from(stop.is_some());
         let Some(end) = signalled.then_some(typed.keys.len()).or(stop) else { return false };
@@ -202,6 +203,16 @@ pub fn give_back(keys: impl DoubleEndedIterator<Item = Key>) {
 /// Whether there is unused input.
 pub fn is_waiting() -> bool {
     with(|typed| !typed.keys.is_empty() || !typed.decoder.is_empty())
+}
+
+/// Whether a line of text with Enter after it is among the unused keys.
+pub fn is_line_waiting() -> bool {
+    let is_text =
+        |key: &Key| matches!(key, Key::Char(c) if !c.is_whitespace()) || matches!(key, Key::Pasted(_));
+    with(|typed| {
+        let mut before_enter = typed.keys.iter().take_while(|key| **key != Key::Enter);
+        typed.keys.contains(&Key::Enter) && before_enter.any(is_text)
+    })
 }
 
 /// `first` and, if it is a character, all characters directly after it.

@@ -120,7 +120,8 @@ impl Wrap {
         for c in text.chars() {
             let white = matches!(c, '\n' | ' ' | '\t' | '\u{3000}');
             self.endless &= !white;
-            if white {
+            // A unit is a word, or %.
+            if !(c.is_alphabetic() || c == '%') {
                 self.let_go(&mut out);
             }
             match c {
@@ -340,6 +341,7 @@ fn is_delimiter(line: &str) -> bool {
 fn is_number(word: &str) -> bool {
     let digits = word.trim_start_matches('(');
     digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.ends_with(|c: char| c.is_ascii_digit())
         && digits.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ',')
 }
 

@@ -6,6 +6,7 @@ use fireside::backend::script::Script;
 use fireside::backend::{Backend, Description, ReplyStream};
 use fireside::chat::Request;
 use fireside::models::Error::NoMemory;
+use fireside::models::Remedies;
 use fireside::session::{Error, ReadyModel};
 use fireside::settings::Config;
 
@@ -23,7 +24,7 @@ pub fn is_free() -> bool {
 /// Opens a model; "huge" never fits.
 pub fn open(config: &Config, wanted: &str) -> Result<ReadyModel, Error> {
     if wanted == "huge" || !is_free() {
-        return Err(NoMemory { needed: 2, free: 1, smaller: None }.into());
+        return Err(NoMemory { needed: 2, free: 1, remedies: Remedies::default() }.into());
     }
     let script = Script::read(&repository().join("LICENSE"))?;
     let start = Box::new(move || {

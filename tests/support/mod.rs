@@ -11,6 +11,7 @@ mod odd;
 pub mod parrot;
 pub mod pty;
 pub mod server;
+pub mod transcripts;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
@@ -67,6 +68,11 @@ pub struct Home {
 impl Home {
     pub fn new() -> Home {
         Home { folder: Rc::new(TempDir::new().unwrap()) }
+    }
+
+    /// One whose path is equally long wherever the tests run.
+    pub fn in_tmp() -> Home {
+        Home { folder: Rc::new(TempDir::new_in("/tmp").unwrap()) }
     }
 
     pub fn path(&self, inside: &str) -> PathBuf {
@@ -237,7 +243,7 @@ pub fn alone(test: &str) -> bool {
         return true;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env("FIRESIDE_TEST_ALONE", test);
+    command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("FIRESIDE_TEST_ALONE", test);
     let done = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     false

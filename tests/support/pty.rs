@@ -204,6 +204,17 @@ impl Terminal {
         self.at("> ")
     }
 
+    /// Waits for a question to be answered with yes or no, with the cursor behind it.
+    #[track_caller]
+    pub fn asked(&mut self) -> &mut Terminal {
+        self.wait("a question", |screen| {
+            let (row, column) = screen.cursor_position();
+            // Behind a full row, the answer begins in the next one.
+            screen.contents_between(0, 0, row, column).trim_end().ends_with("[y/N]")
+                && (column == 0 || column > 5)
+        })
+    }
+
     /// The current screen.
     pub fn screen(&self) -> String {
         self.shown.0.lock().unwrap().screen.screen().contents()

@@ -102,6 +102,15 @@ impl Parser<'_> {
         Error::Grammar { line, column, why: why.into() }
     }
 
+    /// What is wrong with the next character: a usual mistake, or `why`.
+    fn unexpected(&self, why: &str) -> Error {
+        self.wrong(match self.peek() {
+            Some('_') => "names of rules consist of letters, digits and -, without _",
+            Some('\'') => "texts stand in double quotes",
+            _ => why,
+        })
+    }
+
     /// The line and the column of a byte, counted from 1.
     fn place(&self, at: usize) -> (usize, usize) {
         let before = &self.text[..at];
@@ -149,12 +158,12 @@ impl Parser<'_> {
         let name = self.name()?;
         self.space(false);
         if !self.take("::=") {
-            return Err(self.wrong("'::=' is missing after the name of a rule"));
+            return Err(self.unexpected("'::=' is missing after the name of a rule"));
         }
         self.space(true);
         let expr = self.alternatives(0)?;
         if !matches!(self.peek(), None | Some('\r' | '\n')) {
-            return Err(self.wrong("neither a part of a rule nor the end of a line"));
+            return Err(self.unexpected("neither a part of a rule nor the end of a line"));
         }
         self.space(true);
         let number = self.rule_number(&name, start)?;
@@ -256,9 +265,13 @@ impl Parser<'_> {
     }
 
     fn literal(&mut self) -> Result<Expr, Error> {
+        let start = self.at;
         self.at += 1;
         let mut items = Vec::new();
         while !self.take("\"") {
+            if self.peek().is_none() {
+                return Err(self.wrong_at(start, "this text has no quote at its end"));
+            }
             let c = self.char()?;
             items.push(Expr::Chars(vec![(c, c)]));
         }
@@ -266,10 +279,14 @@ impl Parser<'_> {
     }
 
     fn class(&mut self) -> Result<Expr, Error> {
+        let start = self.at;
         self.at += 1;
         let negated = self.take("^");
         let mut ranges = Vec::new();
         while !self.take("]") {
+            if self.peek().is_none() {
+                return Err(self.wrong_at(start, "this class has no ] at its end"));
+            }
             let first = self.char()?;
             let is_range = self.rest().starts_with('-') && !self.rest().starts_with("-]");
             let last = if is_range {
@@ -339,6 +356,12 @@ mod tests {
         assert_eq!(wrong("root ::= a\na ::= b"), "line 2, column 7: there is no rule 'b'");
         assert_eq!(wrong(""), "line 1, column 1: there is no rule 'root'");
         assert!(wrong("root ::= (\"a\"").starts_with("line 1, column 14: ')'"));
+        assert_eq!(wrong("root ::= \"a"), "line 1, column 10: this text has no quote at its end");
+        assert_eq!(wrong("root ::= [a-"), "line 1, column 13: the grammar ends here, but something is open");
+        assert_eq!(wrong("root ::= [a"), "line 1, column 10: this class has no ] at its end");
+        assert!(wrong("root ::= a_b").starts_with("line 1, column 11: names of rules"));
+        assert!(wrong("root ::= a\na_b ::= \"c\"").starts_with("line 2, column 2: names of rules"));
+        assert_eq!(wrong("root ::= 'a'"), "line 1, column 10: texts stand in double quotes");
         assert!(wrong("root ::= \"a\" )").starts_with("line 1, column 14: neither"));
         let twice = wrong("root ::= a\na ::= \"a\"\n\na ::= \"b\"");
         assert_eq!(twice, "line 4, column 1: the rule 'a' is in line 2 already");

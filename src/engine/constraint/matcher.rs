@@ -172,6 +172,11 @@ impl Matcher {
         Ok(is_part)
     }
 
+    /// The bytes that must come next; none if there is a choice.
+    pub fn demanded(&mut self) -> Vec<u8> {
+        if self.parser.is_stopped() { Vec::new() } else { self.parser.compute_ff_bytes() }
+    }
+
     /// How many of these tokens may follow, from the first one on.
     pub fn fitting(&mut self, tokens: &[Token]) -> usize {
         let tokens: Vec<TokenId> = tokens.iter().map(|token| *token as TokenId).collect();

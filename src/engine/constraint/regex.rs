@@ -5,23 +5,24 @@
 use llguidance::regex_to_lark;
 use regex_syntax::ast::parse::Parser as AstParser;
 use regex_syntax::hir::translate::Translator;
-use regex_syntax::hir::{Class, Hir, HirKind, Look};
+use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet};
 
 use super::ecma;
 use super::expr::Expr;
 use super::facts::{Cost, MOST_COPIES, MULTIPLIED};
+use super::words::INNER_ANCHORS;
 
 /// Checks a pattern of a JSON schema. The error says why it cannot be enforced.
 pub(super) fn check_ecma(pattern: &str) -> Result<(), String> {
     let hir = parsed(&regex_to_lark(&ecma::rust(pattern), "dw"));
     let hir = hir.map_err(|why| parsed(pattern).err().unwrap_or(why))?; // the place in what the user wrote
     let begins = hir.properties().look_set_prefix().contains(Look::Start);
-    copies(&hir, begins)
+    checked(&hir, begins)
 }
 
 /// Checks a regular expression in Rust's syntax, for a whole answer.
 pub(super) fn check(text: &str) -> Result<(), String> {
-    copies(&parsed(text)?, true)
+    checked(&parsed(text)?, true)
 }
 
 /// The error names the character where it is, counted from 1.
@@ -34,8 +35,12 @@ fn parsed(text: &str) -> Result<Hir, String> {
     hir.map_err(|error| format!("at character {}: {}", place(error.span().start.offset), error.kind()))
 }
 
-/// Refuses what would be slow. `begins`: the text begins with it.
-fn copies(hir: &Hir, begins: bool) -> Result<(), String> {
+/// Refuses word boundaries, and what would be slow. `begins`: the text begins with it.
+fn checked(hir: &Hir, begins: bool) -> Result<(), String> {
+    let anchors = LookSet::singleton(Look::Start).insert(Look::End);
+    if !hir.properties().look_set().subtract(anchors).is_empty() {
+        return Err(INNER_ANCHORS.into());
+    }
     let Cost { clear, unclear, .. } = Cost::of(&expr(hir), &|_| unreachable!("it has no rules"));
     let copies = if begins { clear } else { unclear };
     if copies <= MOST_COPIES { Ok(()) } else { Err(MULTIPLIED.into()) }

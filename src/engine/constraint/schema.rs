@@ -258,7 +258,10 @@ impl<'s> Reader<'s> {
                 }
                 "uniqueItems" if *value == Value::Bool(false) => {}
                 key if UNSUPPORTED.contains(&key) => {
-                    return Err(wrong(&here, "this keyword is not supported"));
+                    return Err(wrong(
+                        &here,
+                        "this keyword is not supported: leave it out, and check the answer for it",
+                    ));
                 }
                 key if ANNOTATIONS.contains(&key) => {}
                 key => _ = self.unknown.insert(key.into()),
@@ -274,7 +277,7 @@ impl<'s> Reader<'s> {
 
     fn list(&mut self, value: &Value, at: &str) -> Result<Vec<Value>, Error> {
         let list = value.as_array().filter(|list| !list.is_empty());
-        let list = list.ok_or_else(|| wrong(at, "it is not a list of schemas"))?;
+        let list = list.ok_or_else(|| wrong(at, "it is not a list of one or more schemas"))?;
         let each = list.iter().enumerate();
         each.map(|(index, value)| self.schema(value, &within(at, &index.to_string()))).collect()
     }

@@ -7,7 +7,10 @@ pub(super) fn of_llguidance(text: &str) -> String {
     let line = line.unwrap_or("it is not understood");
     let said = match (plainer(line, &LLGUIDANCE), line.split_once("Unsatisfiable schema: ")) {
         (Some(plain), _) => plain.to_string(),
-        (None, Some((_, why))) => format!("nothing matches it: {why}"),
+        (None, Some((_, why))) => match why.strip_suffix(" is unsatisfiable") {
+            Some(what) => format!("nothing matches it: nothing is allowed for its {what}"),
+            None => format!("nothing matches it: {why}"),
+        },
         (None, None) => line.to_string(),
     };
     said.chars().take(200).collect()
@@ -25,9 +28,11 @@ fn plainer<'p>(text: &str, parts: &[(&str, &'p str)]) -> Option<&'p str> {
     parts.iter().find(|(part, _)| text.contains(part)).map(|(_, plain)| *plain)
 }
 
-const LLGUIDANCE: [(&str, &str); 17] = [
+pub(super) const INNER_ANCHORS: &str = "anchors and word boundaries (^, $, \\b) inside it are not supported";
+
+const LLGUIDANCE: [(&str, &str); 18] = [
     ("NoExtensionBias", "it matches no text"),
-    ("lookarounds not supported", "anchors and word boundaries (^, $, \\b) inside it are not supported"),
+    ("lookarounds not supported", INNER_ANCHORS),
     (
         "oneOf constraints are not",
         "oneOf: a value might match two of its schemas; use anyOf, or tell them apart, as by a const property",
@@ -46,6 +51,7 @@ const LLGUIDANCE: [(&str, &str); 17] = [
     ("Unable to determine if regex is empty", "its pattern, format and length are too complex together"),
     ("Current row has", "too many alternatives are possible at one place"),
     ("too many expressions", "too many alternatives are possible at one place"),
+    ("has too many digits", "its multipleOf has too many digits"),
     ("schema too large", TOO_LARGE),
     ("too big", TOO_LARGE),
     ("fuel", TOO_LARGE),
@@ -57,7 +63,7 @@ const JSON: [(&str, &str); 9] = [
     ("EOF while parsing", "the text ends before the JSON does"),
     ("trailing characters", "something follows the end of the JSON"),
     ("key must be a string", "the name of a property must stand in double quotes"),
-    ("expected value", "neither a value nor its beginning"),
+    ("expected value", "no value begins here; texts stand in double quotes"),
     ("expected ident", "neither true, false nor null"),
     ("control character", "a line break or control character in a text must be written with a backslash"),
     ("trailing comma", "a comma before the end"),

@@ -5,12 +5,9 @@
 //! here are those of `build_attn_mha` in llama-graph.cpp, without a model around them: zeros take as long as
 //! any other numbers.
 
-use std::ptr::{NonNull, null_mut};
-use std::time::Instant;
-
 use llama_cpp_sys_2 as sys;
 
-use super::cpu::Cpu;
+use super::computer::{Computer, Graph};
 use super::log::contained;
 
 /// The attention of a model, without the layers' weights.
@@ -51,9 +48,9 @@ const PAYS: f64 = 0.75;
 /// `None` if it cannot be measured. Takes a tenth of a second for a small model.
 pub fn flash_is_better(shape: AttentionShape, threads: u32) -> Option<bool> {
     contained(|| {
-        let cpu = Cpu::new(threads)?;
+        let cpu = Computer::cpu(threads)?;
         let layers = shape.layers.min(LAYERS);
-        let graph = |layers, rows, flash| Graph::new(&cpu, shape, layers, rows, flash);
+        let graph = |layers, rows, flash| attention(&cpu, shape, layers, rows, flash);
         let [off, on] = [false, true].map(|flash| Some((graph(layers, 1, flash)?, graph(1, ROWS, flash)?)));
         let (off, on) = (off?, on?);
         let cost = |(decode, prefill): &(Graph, Graph)| {
@@ -67,87 +64,56 @@ pub fn flash_is_better(shape: AttentionShape, threads: u32) -> Option<bool> {
     })
 }
 
-/// The attention of some layers for one batch, to be computed on the CPU.
-struct Graph<'c> {
-    cpu: &'c Cpu,
-    context: NonNull<sys::ggml_context>,
+/// The attention of some layers for one batch of `rows`. `None`: out of memory.
+fn attention(
+    cpu: &Computer,
+    shape: AttentionShape,
+    layers: u32,
+    rows: i64,
+    flash: bool,
+) -> Option<Graph<'_>> {
+    const TENSORS: usize = 16; // for each layer
+    // SAFETY: the context has room for the tensors of each layer.
+    unsafe {
+        Graph::new(cpu, TENSORS * layers as usize, |context, graph| {
+            (0..layers).for_each(|_| add_layer(context, graph, shape, rows, flash));
+        })
+    }
+}
+
+/// # Safety
+/// The context must have room for the tensors, and the graph for the operations.
+unsafe fn add_layer(
+    ctx: *mut sys::ggml_context,
     graph: *mut sys::ggml_cgraph,
-    /// The tensors; null until they are there.
-    buffer: sys::ggml_backend_buffer_t,
-}
-
-impl<'c> Graph<'c> {
-    /// `rows`: the rows of the batch. `None`: out of memory.
-    fn new(cpu: &'c Cpu, shape: AttentionShape, layers: u32, rows: i64, flash: bool) -> Option<Graph<'c>> {
-        const TENSORS: usize = 16; // for each layer
-        // SAFETY: both only compute a size.
-        let (tensor, graph) = unsafe { (sys::ggml_tensor_overhead(), sys::ggml_graph_overhead()) };
-        let mem_size = tensor * TENSORS * layers as usize + graph;
-        let params = sys::ggml_init_params { mem_size, mem_buffer: null_mut(), no_alloc: true };
-        // SAFETY: ggml allocates the memory itself.
-        let context = NonNull::new(unsafe { sys::ggml_init(params) })?;
-        // SAFETY: the context has room for a graph.
-        let graph = unsafe { sys::ggml_new_graph(context.as_ptr()) };
-        let mut graph = Graph { cpu, context, graph, buffer: null_mut() };
-        for _ in 0..layers {
-            // SAFETY: the context has room for the tensors of each layer.
-            unsafe { graph.add_layer(shape, rows, flash) };
-        }
-        // SAFETY: the context and the backend are alive.
-        graph.buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(context.as_ptr(), cpu.raw()) };
-        let buffer = NonNull::new(graph.buffer)?;
-        // SAFETY: the buffer was just allocated.
-        unsafe { sys::ggml_backend_buffer_clear(buffer.as_ptr(), 0) };
-        Some(graph)
-    }
-
-    /// # Safety
-    /// The context must have room for the tensors.
-    unsafe fn add_layer(&self, shape: AttentionShape, rows: i64, flash: bool) {
-        let ctx = self.context.as_ptr();
-        let (heads, kv_heads) = (i64::from(shape.heads), i64::from(shape.kv_heads));
-        let (key, value) = (i64::from(shape.key_length), i64::from(shape.value_length));
-        let scale = 1.0 / (shape.key_length as f32).sqrt();
-        // SAFETY: all tensors belong to this context, and their shapes agree.
-        unsafe {
-            let tensor = |kind, a, b, c| sys::ggml_new_tensor_3d(ctx, kind, a, b, c);
-            let by_head = |tensor| sys::ggml_permute(ctx, tensor, 0, 2, 1, 3);
-            let q = by_head(tensor(sys::GGML_TYPE_F32, key, heads, rows));
-            let k = by_head(tensor(sys::GGML_TYPE_F16, key, kv_heads, DEPTH));
-            let out = if flash {
-                let v = by_head(tensor(sys::GGML_TYPE_F16, value, kv_heads, DEPTH));
-                let mask = tensor(sys::GGML_TYPE_F16, DEPTH, rows, 1);
-                let out = sys::ggml_flash_attn_ext(ctx, q, k, v, mask, scale, 0.0, 0.0);
-                sys::ggml_flash_attn_ext_set_prec(out, sys::GGML_PREC_F32);
-                out
-            } else {
-                let v = tensor(sys::GGML_TYPE_F16, DEPTH, value, kv_heads); // held transposed
-                let mask = tensor(sys::GGML_TYPE_F32, DEPTH, rows, 1);
-                let scores = sys::ggml_mul_mat(ctx, k, q);
-                sys::ggml_mul_mat_set_prec(scores, sys::GGML_PREC_F32);
-                let scores = sys::ggml_soft_max_ext(ctx, scores, mask, scale, 0.0);
-                sys::ggml_cont(ctx, by_head(sys::ggml_mul_mat(ctx, v, scores)))
-            };
-            sys::ggml_build_forward_expand(self.graph, out);
-        }
-    }
-
-    /// The time of a run, in seconds.
-    fn run(&self) -> Option<f64> {
-        let started = Instant::now();
-        // SAFETY: the tensors of the graph are in the buffer.
-        let status = unsafe { sys::ggml_backend_graph_compute(self.cpu.raw(), self.graph) };
-        (status == sys::GGML_STATUS_SUCCESS).then(|| started.elapsed().as_secs_f64())
-    }
-}
-
-impl Drop for Graph<'_> {
-    fn drop(&mut self) {
-        // SAFETY: both were created here, or the buffer is null, and nothing else owns them.
-        unsafe {
-            sys::ggml_backend_buffer_free(self.buffer);
-            sys::ggml_free(self.context.as_ptr());
-        }
+    shape: AttentionShape,
+    rows: i64,
+    flash: bool,
+) {
+    let (heads, kv_heads) = (i64::from(shape.heads), i64::from(shape.kv_heads));
+    let (key, value) = (i64::from(shape.key_length), i64::from(shape.value_length));
+    let scale = 1.0 / (shape.key_length as f32).sqrt();
+    // SAFETY: all tensors belong to this context, and their shapes agree.
+    unsafe {
+        let tensor = |kind, a, b, c| sys::ggml_new_tensor_3d(ctx, kind, a, b, c);
+        let by_head = |tensor| sys::ggml_permute(ctx, tensor, 0, 2, 1, 3);
+        let q = by_head(tensor(sys::GGML_TYPE_F32, key, heads, rows));
+        let k = by_head(tensor(sys::GGML_TYPE_F16, key, kv_heads, DEPTH));
+        let out = if flash {
+            let v = by_head(tensor(sys::GGML_TYPE_F16, value, kv_heads, DEPTH));
+            let mask = tensor(sys::GGML_TYPE_F16, DEPTH, rows, 1);
+            let out = sys::ggml_flash_attn_ext(ctx, q, k, v, mask, scale, 0.0, 0.0);
+            sys::ggml_flash_attn_ext_set_prec(out, sys::GGML_PREC_F32);
+            out
+        } else {
+            let v = tensor(sys::GGML_TYPE_F16, DEPTH, value, kv_heads); // held transposed
+            let mask = tensor(sys::GGML_TYPE_F32, DEPTH, rows, 1);
+            let scores = sys::ggml_mul_mat(ctx, k, q);
+            sys::ggml_mul_mat_set_prec(scores, sys::GGML_PREC_F32);
+            let scores = sys::ggml_soft_max_ext(ctx, scores, mask, scale, 0.0);
+            sys::ggml_cont(ctx, by_head(sys::ggml_mul_mat(ctx, v, scores)))
+        };
+        sys::ggml_build_forward_expand(graph, out);
     }
 }
 
@@ -161,8 +127,8 @@ mod tests {
     #[test]
     fn both_ways_can_be_timed() {
         for (rows, flash) in [(1, false), (1, true), (ROWS, false), (ROWS, true)] {
-            let cpu = Cpu::new(1).unwrap();
-            let seconds = Graph::new(&cpu, SMALL, 2, rows, flash).unwrap().run().unwrap();
+            let cpu = Computer::cpu(1).unwrap();
+            let seconds = attention(&cpu, SMALL, 2, rows, flash).unwrap().run().unwrap();
             assert!(seconds > 0.0, "{rows} rows, flash attention {flash}");
         }
         assert!(flash_is_better(SMALL, 1).is_some());

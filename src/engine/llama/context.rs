@@ -15,6 +15,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::devices::backend;
 use super::log::{contained, forget_errors, reason};
+use super::room::Room;
 use super::weights::Weights;
 use crate::chat::Settings;
 use crate::chat::settings::{Auto, CacheType};
@@ -28,6 +29,8 @@ pub struct ContextOptions {
     pub limit: usize,
     /// The number of sequences held in memory side by side, at least one.
     pub sequences: usize,
+    /// The number of branches that can grow out of them. With any, all share one memory.
+    pub branches: usize,
     /// The maximum number of rows in a batch: a power of two.
     pub batch_size: usize,
     /// The maximum number of rows in a batch with logits. llama.cpp reserves 4 bytes per row and vocabulary
@@ -40,23 +43,10 @@ pub struct ContextOptions {
     pub cache_type_v: CacheType,
     /// Whether each layer's part of the KV cache is where the layer is, otherwise all in main memory.
     pub kv_offload: bool,
-    /// What a context takes on each GPU.
-    pub on_gpus: Vec<GpuMemory>,
-}
-
-/// The memory of a context on a GPU.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GpuMemory {
-    pub gpu: String,
-    /// Bytes for any context, and for each token of it.
-    pub fixed: u64,
-    pub per_token: f64,
-}
-
-impl GpuMemory {
-    pub fn bytes(&self, tokens: usize) -> u64 {
-        self.fixed + (self.per_token * tokens as f64) as u64
-    }
+    /// What a context takes of memory, and how to ask what is free; `None`: nobody is asked.
+    pub room: Option<Room>,
+    /// Whether each batch copies weights from main memory to a GPU.
+    pub copies_weights: bool,
 }
 
 impl ContextOptions {
@@ -68,6 +58,7 @@ impl ContextOptions {
         ContextOptions {
             limit,
             sequences: 1,
+            branches: 0,
             batch_size,
             outputs: ContextOptions::OUTPUTS,
             threads,
@@ -76,7 +67,8 @@ impl ContextOptions {
             cache_type_k: settings.cache_type_k,
             cache_type_v: settings.cache_type_v,
             kv_offload: !settings.no_kv_offload,
-            on_gpus: Vec::new(),
+            room: None,
+            copies_weights: false,
         }
     }
 }
@@ -118,8 +110,10 @@ impl<'w> Context<'w> {
         params.n_ctx = (capacity * options.sequences) as u32;
         params.n_batch = options.batch_size as u32;
         params.n_ubatch = options.batch_size as u32;
-        params.n_seq_max = options.sequences as u32;
-        params.n_outputs_max = options.outputs.max(options.sequences) as u32;
+        let sequences = options.sequences + options.branches;
+        params.n_seq_max = sequences as u32;
+        params.kv_unified = options.branches > 0; // otherwise each would have a share of it
+        params.n_outputs_max = options.outputs.max(sequences) as u32;
         params.n_threads = options.threads as i32;
         params.n_threads_batch = options.threads_batch as i32;
         params.flash_attn_type = match options.flash_attn {
@@ -151,9 +145,12 @@ impl<'w> Context<'w> {
     pub(super) fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
         let mut tokens: Vec<i32> = batch.iter().map(|row| row.token).collect();
         let mut positions: Vec<i32> = batch.iter().map(|row| row.position as i32).collect();
-        let mut sequences: Vec<i32> = batch.iter().map(|row| row.sequence as i32).collect();
-        let mut sequence_of: Vec<*mut i32> = sequences.iter_mut().map(std::ptr::from_mut).collect();
-        let mut sequences_of_each = vec![1; batch.len()];
+        let all = batch.iter().map(|row| row.sequences().end).max().unwrap_or(0);
+        let mut sequences: Vec<i32> = (0..all as i32).collect();
+        let first = sequences.as_mut_ptr();
+        let mut sequence_of: Vec<*mut i32> =
+            batch.iter().map(|row| first.wrapping_add(row.sequence)).collect();
+        let mut sequences_of_each: Vec<i32> = batch.iter().map(|row| 1 + row.also as i32).collect();
         let mut logits: Vec<i8> = batch.iter().map(|row| i8::from(row.logits)).collect();
         let raw = sys::llama_batch {
             n_tokens: batch.len() as i32,
@@ -166,8 +163,8 @@ impl<'w> Context<'w> {
         };
         forget_errors();
         self.cancel.store((&raw const cancel).cast_mut().cast(), Ordering::Release);
-        // SAFETY: each array has an entry per row and lives until the call returns; llama.cpp copies what it
-        // needs longer.
+        // SAFETY: each array has an entry per row, and `sequences` one per sequence of any; they live until the
+        // call returns, and llama.cpp copies what it needs longer.
         let status = contained(|| unsafe { sys::llama_decode(self.raw.as_ptr(), raw) });
         self.cancel.store(null_mut(), Ordering::Release);
         match status {
@@ -211,6 +208,14 @@ impl<'w> Context<'w> {
     pub(super) fn remove(&mut self, sequence: usize, from: usize) -> bool {
         // SAFETY: as in `clear`; -1 means the end.
         contained(|| unsafe { sys::llama_memory_seq_rm(self.memory(), sequence as i32, from as i32, -1) })
+    }
+
+    /// Lets an empty sequence begin with the tokens of another one, where they are.
+    pub(super) fn share(&mut self, from: usize, with: usize) {
+        // SAFETY: as in `clear`; -1 means from the beginning and to the end.
+        contained(|| unsafe {
+            sys::llama_memory_seq_cp(self.memory(), from as i32, with as i32, -1, -1);
+        });
     }
 
     /// The first position of a sequence in memory.

@@ -44,7 +44,7 @@ pub struct Device {
     pub name: String,
     pub description: String,
     pub kind: DeviceKind,
-    /// Bytes of its memory: free now, and all.
+    /// Bytes of its memory: free now, and all; 0 if the driver does not say.
     pub free: u64,
     pub total: u64,
     /// Identifies the hardware, which two drivers may both offer.
@@ -55,6 +55,13 @@ impl Device {
     /// Whether layers can be put there: on a GPU, or on a worker, whatever that computes with.
     pub fn is_gpu(&self) -> bool {
         matches!(self.kind, DeviceKind::Gpu | DeviceKind::Integrated | DeviceKind::Lent)
+    }
+
+    /// Its free memory in bytes, if known. An integrated GPU has no more than main memory, of which `main` is free.
+    pub fn free_beside(&self, main: Option<u64>) -> Option<u64> {
+        let own = Some(self.free).filter(|_| self.total > 0);
+        let shared = main.filter(|_| self.kind == DeviceKind::Integrated);
+        own.into_iter().chain(shared).min()
     }
 
     /// Whether its memory is no part of this machine's main memory.

@@ -81,7 +81,7 @@ fn advise(advice: MmapAdvise, of: impl Fn(&str) -> Option<(usize, usize)>) {
 }
 
 /// For all large memory that is no file.
-fn ask_for_huge_pages() {
+pub(super) fn ask_for_huge_pages() {
     #[cfg(target_os = "linux")] // other systems have no such advice, and no /proc/self/maps
     advise(MmapAdvise::MADV_HUGEPAGE, |mapping| {
         mapped(mapping, Kind::Memory).filter(|(_, size)| *size >= LARGE)

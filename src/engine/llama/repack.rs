@@ -9,13 +9,13 @@ use std::ptr::null_mut;
 
 use llama_cpp_sys_2 as sys;
 
-use super::cpu::{Cpu, device, function};
+use super::computer::{Computer, cpu, function};
 
 /// Multiplies by a matrix of zeros in the layout that llama.cpp would choose. `false`: it would not repack such
 /// a weight, and nothing was done. `kind` is ggml's number of the element type. A third dimension counts the
 /// experts that have a matrix each. Both come from a checked header.
 pub fn multiply_repacked(kind: u32, dims: &[u64], threads: u32) -> bool {
-    let (Some(cpu), Some(computer)) = (device(), Cpu::new(threads)) else { return false };
+    let (Some(cpu), Some(computer)) = (cpu(), Computer::cpu(threads)) else { return false };
     let dims: Vec<i64> = dims.iter().map(|length| *length as i64).collect();
     // SAFETY: all tensors belong to `context`, which has room for them, and the buffers outlive their use. Types
     // and shapes fit together. The order of the calls is that of llama.cpp's loader and of ggml's own tests.

@@ -148,8 +148,7 @@ impl Encoder {
     /// Ids without any control token: text that yields one is split in half. A single character with no other
     /// encoding is dropped.
     fn broken_up(&self, model: &impl Model, text: &str, inside: bool) -> Vec<Token> {
-        let inside = inside && model.vocabulary().space_prefix;
-        let mut ids = if inside { encode_inside(model, text, false) } else { model.tokenize(text, false) };
+        let mut ids = if inside { tokens_inside(model, text) } else { model.tokenize(text, false) };
         if self.controls(&ids).next().is_none() {
             return ids;
         }
@@ -181,6 +180,15 @@ impl Encoder {
         }
         let ends = places.clone().into_iter().skip(1).chain([text.len()]);
         places.into_iter().zip(ends).map(|(start, end)| &text[start..end])
+    }
+}
+
+/// Tokenises plain text that goes on where another text ended.
+pub(in crate::engine) fn tokens_inside(model: &impl Model, text: &str) -> Vec<Token> {
+    if model.vocabulary().space_prefix {
+        encode_inside(model, text, false)
+    } else {
+        model.tokenize(text, false)
     }
 }
 

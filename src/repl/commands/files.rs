@@ -22,7 +22,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<NextAction, Failure> 
                     }
                     _ => failure,
                 })?;
-            chat.attach(&path.display().to_string(), found)?;
+            chat.attach_once(&path.display().to_string(), found)?;
         }
     }
     Ok(NextAction::Prompt)

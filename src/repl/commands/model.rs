@@ -10,7 +10,13 @@ use crate::suggest::nearest;
 use crate::ui::stats;
 use crate::units::count;
 
-pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
+pub(super) const SHOWS: &[(&str, &str)] = &[
+    ("model", "its file, kind, device and context"),
+    ("settings", "every setting with its value and source"),
+    ("prompt", "the last prompt, exactly as the model saw it"),
+    ("template", "the chat template"),
+    ("system", "the system prompt"),
+];
 
 pub(super) fn system(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> {
     match text {
@@ -84,9 +90,11 @@ fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
     let given = config.given_as(row.name);
     let as_given = if given == row.name { String::new() } else { format!(" (as {given})") };
     let value = Some(config.value(row)).filter(|value| !value.is_empty()).unwrap_or("not set".into());
-    let wide = chat.screen.note_columns().is_none_or(|columns| columns >= 80);
-    let most = if wide { 24 } else { 0 };
-    format!("{:22} {value:most$} {}{as_given}", row.name, config.source(given).name())
+    let source = config.source(given).name();
+    match chat.screen.note_columns().is_none_or(|columns| columns >= 80) {
+        true => format!("{:22} {value:24} {source}{as_given}", row.name),
+        false => format!("{:22} {value} ({source}){as_given}", row.name),
+    }
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
@@ -132,7 +140,8 @@ pub(super) fn show(chat: &mut Chat, what: &str) -> Result<NextAction, Failure> {
         "system" => return system(chat, ""),
         other => {
             let failure = Failure::new(format!("/show cannot show '{other}'"));
-            return Err(failure.hint(format!("/show takes one of: {}", SHOWS.join(" "))));
+            let words: Vec<&str> = SHOWS.iter().map(|(word, _)| *word).collect();
+            return Err(failure.hint(format!("/show takes one of: {}", words.join(" "))));
         }
     }
     Ok(NextAction::Prompt)

@@ -2,22 +2,27 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rustyline::CompletionType;
-use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::completion::{Completer, FilenameCompleter, Pair, unescape};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint, Hinter, HistoryHinter};
 use rustyline::{Context, Helper, Validator};
 
 use super::Complete;
 use super::keys::{LineState, UNBROKEN};
-use super::menu::menu;
+use super::menu::Menu;
+use super::paths::Paths;
+use crate::files::expanded;
 use crate::repl::candidate::Candidate;
 use crate::repl::rows::Rows;
-use crate::repl::typed;
+use crate::repl::typed::{self, Mention, being_typed};
 use crate::ui::table::cut;
 use crate::ui::{acts, sanitize, terminal};
+use crate::units::size;
 
 #[derive(Helper, Validator)]
 pub(super) struct Assistant {
@@ -37,8 +42,8 @@ pub(super) struct Assistant {
     initial: String,
     /// The hint on the screen.
     shown_hint: RefCell<String>,
-    /// Whether the menu has descriptions.
-    described: Cell<bool>,
+    menu: Menu,
+    paths: Paths,
 }
 
 impl Assistant {
@@ -55,13 +60,15 @@ impl Assistant {
             prompt: String::new(),
             initial: String::new(),
             shown_hint: RefCell::default(),
-            described: Cell::default(),
+            menu: Menu::default(),
+            paths: Paths::default(),
         }
     }
 
     /// Prepares for a new line with this text in it.
     pub(super) fn begin(&mut self, initial: String) {
         self.initial = initial;
+        (self.menu, self.paths) = (Menu::default(), Paths::default());
         self.rows.begin();
     }
 
@@ -71,7 +78,12 @@ impl Assistant {
     }
 }
 
-/// The rest of an earlier line.
+/// The mention being typed at the end of a line that is a message.
+fn mention(line: &str) -> Option<Mention> {
+    if line.starts_with(['/', '!']) { None } else { being_typed(line) }
+}
+
+/// The rest of an earlier line, or of a path.
 pub(super) struct Ghost {
     rest: String,
     /// What fits the row.
@@ -88,16 +100,20 @@ impl Hint for Ghost {
     }
 }
 
-/// Suggests the rest of the latest line with the same beginning.
+/// Suggests the rest of the path that is being typed, or of the latest line with the same beginning.
 impl Hinter for Assistant {
     type Hint = Ghost;
 
     fn hint(&self, line: &str, position: usize, ctx: &Context) -> Option<Ghost> {
         self.shown_hint.take();
+        self.menu.follow(line);
         let mut state = self.state.lock().expect(UNBROKEN);
         let searching = std::mem::take(&mut state.search_begins) || state.searching;
         let wanted = self.hints && !line.trim().is_empty() && line != self.initial && !searching;
-        let rest = wanted.then(|| HistoryHinter::new().hint(line, position, ctx)).flatten()?;
+        let of_path = || self.paths.rest(&mention(line).filter(|_| !line.ends_with('\\'))?);
+        let of_line = || HistoryHinter::new().hint(line, position, ctx);
+        let at_end = position == line.len();
+        let rest = if wanted && at_end { of_path().or_else(of_line) } else { None }?;
         let columns = terminal::columns()?;
         let used = terminal::column(&format!("{}{}", self.prompt, sanitize(line)), columns);
         let (first, more) = rest.split_once('\n').map_or((rest.as_str(), ""), |(first, _)| (first, "…"));
@@ -132,9 +148,11 @@ impl Highlighter for Assistant {
     }
 
     fn highlight_candidate<'c>(&self, row: &'c str, _: CompletionType) -> Cow<'c, str> {
-        match row.find("  ").filter(|_| self.described.get() && !self.prompts.is_empty()) {
-            Some(gap) => Cow::Owned(format!("{}\x1b[2m{}\x1b[0m", &row[..gap], &row[gap..])),
-            None => Cow::Borrowed(row),
+        match self.menu.split(row) {
+            (name, about) if !about.is_empty() && !self.prompts.is_empty() => {
+                Cow::Owned(format!("{name}\x1b[2m{about}\x1b[0m"))
+            }
+            _ => Cow::Borrowed(row),
         }
     }
 
@@ -145,6 +163,25 @@ impl Highlighter for Assistant {
     }
 }
 
+/// What the menu says about a file, whose path is escaped as Tab does it: its size, or that it is a folder.
+fn about_file(escaped: &str) -> String {
+    let path = unescape(escaped, Some('\\'));
+    match fs::metadata(expanded(Path::new(&*path))) {
+        Ok(file) if file.is_dir() => "folder".into(),
+        Ok(file) if file.is_file() => size(file.len()),
+        _ => String::new(),
+    }
+}
+
+/// Files as candidates, with `end` after each.
+fn named(files: Vec<Pair>, end: &str) -> Vec<Candidate> {
+    let file = |Pair { display: name, replacement: text }| {
+        let about = about_file(&text);
+        Candidate { text: text + end, name, about }
+    };
+    files.into_iter().map(file).collect()
+}
+
 impl Completer for Assistant {
     type Candidate = Pair;
 
@@ -153,28 +190,24 @@ impl Completer for Assistant {
             let new_line = "\n".to_string();
             return Ok((pos - 1, vec![Pair { display: new_line.clone(), replacement: new_line }]));
         }
-        let mention = typed::being_typed(&line[..pos]);
-        let commands = if mention.is_some() { None } else { (self.complete)(&line[..pos]) };
-        let (start, offered) = match (commands, mention) {
-            (Some(offered), _) => offered,
-            (None, mention) => {
-                let at = mention.unwrap_or_default();
-                let (start, files) = match mention {
-                    Some(at) => self.files.complete_path(&line[at..pos], pos - at)?,
-                    None => self.files.complete(line, pos, ctx)?,
+        let typed = &line[..pos];
+        let (start, offered) = match mention(typed) {
+            Some(mention) => {
+                let at = mention.start();
+                let (start, files) = self.files.complete_path(&typed[at..], pos - at)?;
+                let whole = match &files[..] {
+                    [one] if !one.replacement.ends_with('/') => mention.end_quote(),
+                    _ => "",
                 };
-                let end = if mention.is_some() && files.len() == 1 {
-                    typed::end_of_path(&line[at..pos], &files[0].replacement)
-                } else {
-                    ""
-                };
-                let file =
-                    |Pair { display: name, replacement: text }| Candidate { name, ..(text + end).into() };
-                (at + start, files.into_iter().map(file).collect())
+                (at + start, named(files, whole))
             }
+            None => match (self.complete)(typed) {
+                Some(offered) => offered,
+                None => {
+                    self.files.complete(line, pos, ctx).map(|(start, files)| (start, named(files, "")))?
+                }
+            },
         };
-        let (menu, described) = menu(offered);
-        self.described.set(described);
-        Ok((start, menu))
+        Ok((start, self.menu.page(&line[..start], offered)))
     }
 }

@@ -1,7 +1,7 @@
-//! What Tab offers → rows of a menu: each candidate with its description if all fit the window, else the names
-//! in columns.
+//! What Tab offers → rows of a menu: each candidate with its description if the window is wide enough, else the
+//! names in columns. More than the window has rows for come in pages.
 
-use std::iter::once;
+use std::cell::{Cell, RefCell};
 
 use rustyline::completion::Pair;
 
@@ -14,83 +14,134 @@ const GAP: usize = 2;
 /// Fewest cells for a description.
 const SHORTEST: usize = 12;
 
-/// The menu. `true`: the names are followed by descriptions.
-pub(super) fn menu(mut offered: Vec<Candidate>) -> (Vec<Pair>, bool) {
-    offered.retain(|one| !one.name.contains(acts)); // a file name must not control the terminal
-    let Some(window) = terminal::window() else { return (offered.into_iter().map(named).collect(), false) };
-    described(&offered, window).map_or_else(|| (as_many_as_fit(offered, window), false), |menu| (menu, true))
+/// The menu of the last Tab.
+#[derive(Default)]
+pub(super) struct Menu {
+    /// What the line would become by it, and its page.
+    last: RefCell<(String, usize)>,
+    /// Whether it was on the screen: the first Tab only completes, the second one lists.
+    shown: Cell<bool>,
+    /// Whether its names are followed by descriptions.
+    described: Cell<bool>,
+}
+
+impl Menu {
+    /// The menu of these candidates, which would stand after `before`; the next page if it was shown before.
+    pub(super) fn page(&self, before: &str, mut offered: Vec<Candidate>) -> Vec<Pair> {
+        offered.retain(|one| !one.name.contains(acts)); // a file name must not control the terminal
+        let Some(window) = terminal::window() else { return offered.into_iter().map(named).collect() };
+        let common = common(&offered);
+        let mut last = self.last.borrow_mut();
+        let line = format!("{before}{common}");
+        let again = self.shown.take() && last.0 == line;
+        *last = (line, if again { last.1 + 1 } else { 0 });
+        let (rows, described) = page(&offered, &common, last.1, window);
+        self.described.set(described);
+        rows
+    }
+
+    /// Begins anew with the first page once the line is another one.
+    pub(super) fn follow(&self, line: &str) {
+        if !line.starts_with(&self.last.borrow().0) {
+            self.shown.set(false);
+        }
+    }
+
+    /// A row on the screen, with its description apart from its name.
+    pub(super) fn split<'r>(&self, row: &'r str) -> (&'r str, &'r str) {
+        self.shown.set(true);
+        let gap = if self.described.get() { row.find("  ") } else { None };
+        row.split_at(gap.unwrap_or(row.len()))
+    }
 }
 
 fn named(one: Candidate) -> Pair {
     Pair { display: one.name, replacement: one.text }
 }
 
-/// How many rows the menu may have, so that the line stays on the screen.
-fn most_rows(rows: usize) -> usize {
-    rows.saturating_sub(3).max(2)
+/// What all candidates begin with.
+fn common(offered: &[Candidate]) -> String {
+    let texts = || offered.iter().map(|one| one.text.as_str());
+    let (first, last) = (texts().min().unwrap_or_default(), texts().max().unwrap_or_default());
+    first.chars().zip(last.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c).collect()
 }
 
-/// One row for each candidate; `None`: they do not fit, or nothing is known about them.
-fn described(offered: &[Candidate], (columns, rows): (usize, usize)) -> Option<Vec<Pair>> {
-    let widest = offered.iter().map(|one| width(&one.name)).max()?;
-    let room = columns.checked_sub(widest + 2 * GAP).filter(|room| *room >= SHORTEST)?;
-    if offered.len() > most_rows(rows) || offered.iter().all(|one| one.about.is_empty()) {
-        return None;
-    }
-    let row = |one: &Candidate| {
-        let about = sanitize(&one.about).replace(['\n', '\t'], " ");
-        let gap = " ".repeat(widest + GAP - width(&one.name));
-        let display = format!("{}{gap}{}", one.name, cut(&about, room));
-        Pair { display: display.trim_end().to_string(), replacement: one.text.clone() }
+/// A page of the candidates, the first one again after the last; and whether they have descriptions. The last row
+/// counts those of the other pages. Otherwise rustyline would show more rows than the window has. `common`: what
+/// all candidates begin with.
+fn page(offered: &[Candidate], common: &str, page: usize, window: (usize, usize)) -> (Vec<Pair>, bool) {
+    let (columns, rows) = window;
+    let rows = rows.saturating_sub(3).max(2); // so that the line stays on the screen
+    let widest = offered.iter().map(|one| width(&one.name)).max().unwrap_or_default();
+    let room = columns.checked_sub(widest + 2 * GAP).filter(|room| *room >= SHORTEST);
+    let room = room.filter(|_| offered.iter().any(|one| !one.about.is_empty()));
+    let more = |count: usize| match room {
+        Some(_) => format!("… and {count} more: press Tab twice"),
+        None => format!("… and {count} more"),
     };
-    let mut menu: Vec<Pair> = offered.iter().map(row).collect();
-    // As wide as the window, so that rustyline makes one column.
-    if let Some(first) = menu.first_mut() {
+    let widest = if room.is_some() { widest } else { widest.max(width(&more(offered.len()))) };
+    let most = rows * if room.is_some() { 1 } else { (columns / (widest + GAP)).max(1) };
+    let row = |one: &Candidate| {
+        let described = room.map(|room| described(one, widest, room));
+        Pair { display: described.unwrap_or_else(|| one.name.clone()), replacement: one.text.clone() }
+    };
+    let pages = if offered.len() > most { offered.chunks(most - 1).collect() } else { vec![offered] };
+    let shown = pages[page % pages.len()];
+    let mut menu: Vec<Pair> = shown.iter().map(row).collect();
+    if shown.len() < offered.len() {
+        let display = more(offered.len() - shown.len());
+        menu.push(Pair { display, replacement: common.into() }); // rustyline completes what all rows begin with
+    }
+    if let Some(first) = menu.first_mut().filter(|_| room.is_some()) {
+        // As wide as the window, so that rustyline makes one column.
         first.display += &" ".repeat((columns - GAP).saturating_sub(width(&first.display)));
     }
-    Some(menu)
+    (menu, room.is_some())
 }
 
-/// The candidates that fit the window, with the number of the others in the last one. Otherwise rustyline
-/// would ask whether to show them all, and take only few keys as an answer.
-fn as_many_as_fit(offered: Vec<Candidate>, (columns, rows): (usize, usize)) -> Vec<Pair> {
-    let mut offered: Vec<Pair> = offered.into_iter().map(named).collect();
-    let more = |count: usize| format!("… and {count} more");
-    let widths = offered.iter().map(|pair| width(&pair.display));
-    let widest = widths.chain(once(width(&more(offered.len())))).max().unwrap_or_default();
-    let most = (columns / (widest + GAP)).max(1) * most_rows(rows);
-    if offered.len() > most {
-        // Sorted, the first and the last candidate have the common prefix of all.
-        offered.sort_by(|a, b| a.replacement.cmp(&b.replacement));
-        let left_out = offered.len() - (most - 1);
-        let last = offered.pop().map(|last| Pair { display: more(left_out), ..last });
-        offered.truncate(most - 1);
-        offered.extend(last);
-    }
-    offered
+/// A name, in `widest` cells, and as much of its description as `room` cells hold.
+fn described(one: &Candidate, widest: usize, room: usize) -> String {
+    let about = sanitize(&one.about).replace(['\n', '\t'], " ");
+    let gap = " ".repeat(widest + GAP - width(&one.name));
+    format!("{}{gap}{}", one.name, cut(&about, room)).trim_end().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn displays(menu: Vec<Pair>) -> Vec<String> {
+    fn shown(offered: &[Candidate], number: usize, window: (usize, usize)) -> Vec<String> {
+        let (menu, _) = page(offered, &common(offered), number, window);
         menu.into_iter().map(|pair| pair.display.trim_end().to_string()).collect()
+    }
+
+    fn offered() -> [Candidate; 3] {
+        [
+            Candidate::new("max", "a number that is too long to be shown whole"),
+            Candidate::new("日本", "two\nlines \u{9b}31m"),
+            Candidate::from("longer"),
+        ]
     }
 
     #[test]
     fn descriptions_are_aligned_and_cut() {
-        let offered = [
-            Candidate::new("max", "a number that is too long to be shown whole"),
-            Candidate::new("日本", "two\nlines \u{9b}31m"),
-            Candidate::from("longer"),
-        ];
-        let rows = described(&offered, (31, 10)).unwrap();
-        assert_eq!(width(&rows[0].display), 29);
-        assert_eq!(displays(rows), ["max     a number that is…", "日本    two lines <U+009B>31m", "longer"]);
-        assert!(described(&offered, (20, 10)).is_none(), "no room for descriptions");
-        assert!(described(&offered, (31, 5)).is_none(), "more than the screen has rows");
-        assert!(described(&offered[2..], (80, 24)).is_none(), "nothing to describe");
-        assert_eq!(displays(as_many_as_fit(offered.to_vec(), (20, 5))), ["longer", "… and 2 more"]);
+        let offered = offered();
+        assert_eq!(width(&page(&offered, "", 0, (31, 10)).0[0].display), 29);
+        let whole = ["max     a number that is…", "日本    two lines <U+009B>31m", "longer"];
+        assert_eq!(shown(&offered, 0, (31, 10)), whole);
+        assert_eq!(shown(&offered, 0, (20, 10)), ["max", "日本", "longer"], "no room for descriptions");
+        assert!(!page(&offered[2..], "", 0, (80, 24)).1, "nothing to describe");
+    }
+
+    #[test]
+    fn what_does_not_fit_comes_in_pages() {
+        let offered = offered();
+        let pages = [0, 1, 2, 3].map(|number| shown(&offered, number, (31, 5))[0].clone());
+        assert_eq!(pages.map(|row| row[..3].to_string()), ["max", "日", "lon", "max"]);
+        assert_eq!(shown(&offered, 0, (20, 5)), ["max", "… and 2 more"]);
+        let files = ["src/a", "src/b", "src/bc"].map(Candidate::from);
+        assert_eq!(common(&files), "src/");
+        assert_eq!(page(&files, "src/", 1, (20, 5)).0[1].replacement, "src/", "not src/b");
+        assert_eq!(common(&[]), "");
     }
 }

@@ -1,6 +1,8 @@
-//! The look of rendered Markdown: styles as SGR parameters, in the terminal's own 16 colours.
+//! The look of rendered Markdown: styles as SGR parameters. On a dark background they use the terminal's own 16
+//! colours; on a light one, where several of those are too pale to read, fixed ones.
 
 use crate::chat::settings::Theme;
+use crate::ui::theme::fixed;
 
 /// How a piece of text is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,26 +12,49 @@ pub(super) struct Style {
     pub(super) italic: bool,
     pub(super) underlined: bool,
     pub(super) struck: bool,
-    /// An SGR foreground colour, 30 to 37 or 90 to 97; 0: the terminal's own.
-    pub(super) colour: u8,
+    pub(super) colour: Colour,
+}
+
+/// A foreground colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Colour {
+    /// The usual one of the terminal.
+    #[default]
+    Usual,
+    /// One of the terminal's 16, by its SGR parameter: 30 to 37 or 90 to 97.
+    Named(u8),
+    /// One of xterm's 216 (ui/theme.rs), by its number: 16 to 231.
+    Fixed(u8),
+}
+
+impl Colour {
+    /// Its SGR parameters; `None`: none.
+    fn sgr(self) -> Option<String> {
+        match self {
+            Colour::Usual => None,
+            Colour::Named(code) => Some(code.to_string()),
+            Colour::Fixed(number) => Some(fixed(number)),
+        }
+    }
 }
 
 impl Style {
-    pub(super) const PLAIN: Style =
-        Style { bold: false, dim: false, italic: false, underlined: false, struck: false, colour: 0 };
+    pub(super) const PLAIN: Style = Style {
+        bold: false,
+        dim: false,
+        italic: false,
+        underlined: false,
+        struck: false,
+        colour: Colour::Usual,
+    };
     pub(super) const DIM: Style = Style { dim: true, ..Style::PLAIN };
     pub(super) const BOLD: Style = Style { bold: true, ..Style::PLAIN };
-
-    pub(super) const fn coloured(colour: u8) -> Style {
-        Style { colour, ..Style::PLAIN }
-    }
 
     /// Its SGR parameters; empty: plain.
     pub(super) fn sgr(self) -> String {
         let flags = [(self.bold, 1), (self.dim, 2), (self.italic, 3), (self.underlined, 4), (self.struck, 9)];
-        let on = flags.into_iter().filter(|(on, _)| *on).map(|(_, code)| code);
-        let codes = on.chain((self.colour > 0).then_some(self.colour));
-        codes.map(|code| code.to_string()).collect::<Vec<_>>().join(";")
+        let on = flags.into_iter().filter(|(on, _)| *on).map(|(_, code)| code.to_string());
+        on.chain(self.colour.sgr()).collect::<Vec<_>>().join(";")
     }
 }
 
@@ -63,38 +88,58 @@ impl Look {
         if self.styled { Style::BOLD } else { Style::PLAIN }
     }
 
+    /// `dark`: a named colour; `light`: a fixed one.
     fn pick(self, dark: u8, light: u8) -> Style {
-        Style::coloured(if self.theme == Theme::Dark { dark } else { light })
+        let colour = if self.theme == Theme::Dark { Colour::Named(dark) } else { Colour::Fixed(light) };
+        Style { colour, ..Style::PLAIN }
     }
 
     pub(super) fn heading(self, level: usize) -> Style {
         if !self.styled {
             return Style::PLAIN;
         }
-        Style { bold: true, underlined: level == 1, ..self.pick(36, 34) }
+        Style { bold: true, underlined: level == 1, ..self.pick(36, 25) }
     }
 
     pub(super) fn code(self) -> Style {
-        self.pick(36, 34)
+        self.pick(36, 25)
     }
 
     pub(super) fn keyword(self) -> Style {
-        self.pick(95, 35)
+        self.pick(95, 90)
     }
 
     pub(super) fn string(self) -> Style {
-        self.pick(92, 32)
+        self.pick(92, 28)
     }
 
     pub(super) fn number(self) -> Style {
-        self.pick(93, 31)
+        self.pick(93, 124)
     }
 
     pub(super) fn name(self) -> Style {
-        self.pick(94, 34)
+        self.pick(94, 25)
     }
 
     pub(super) fn kind(self) -> Style {
-        self.pick(96, 36)
+        self.pick(96, 23)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::theme::tests::contrast_with_white;
+
+    #[test]
+    fn colours_on_a_light_background_can_be_read() {
+        let look = Look { theme: Theme::Light, styled: true };
+        let styles =
+            [look.heading(2), look.code(), look.keyword(), look.string(), look.number(), look.name()];
+        for style in styles.into_iter().chain([look.kind()]) {
+            let Colour::Fixed(number) = style.colour else { panic!("{style:?} depends on the terminal") };
+            assert!(contrast_with_white(number) >= 4.5, "{style:?}: {}", contrast_with_white(number));
+        }
+        assert_eq!(look.heading(1).sgr(), "1;4;38;5;25");
     }
 }

@@ -5,14 +5,11 @@ use std::io;
 
 use super::Screen;
 use crate::chat::settings::Auto;
+use crate::ui::below::around;
 use crate::ui::live::Live;
 use crate::ui::markdown::Look;
 use crate::ui::wrap::{self, Wrap};
 use crate::ui::{DEFAULT_COLUMNS, DEFAULT_ROWS, is_plain, plain, print, sanitize, terminal};
-
-/// Holds back what the terminal shows until the end (mode 2026); harmless where it is unknown.
-const SYNCHRONISED: &str = "\x1b[?2026h";
-const SYNCHRONISED_END: &str = "\x1b[?2026l";
 
 impl Screen {
     /// Begins an answer, or continues one whose beginning `before` was shown earlier.
@@ -50,11 +47,7 @@ impl Screen {
 
     /// Prints a piece of the answer; what is typed stands in the row below.
     fn print_above(&mut self, piece: &str) -> io::Result<()> {
-        let (erased, drawn) = (terminal::below_off(), self.row_below());
-        if erased.is_empty() && drawn.is_empty() {
-            return print(piece);
-        }
-        print(&format!("{SYNCHRONISED}{erased}{piece}{drawn}{SYNCHRONISED_END}"))
+        print(&around(piece, || self.row_below()))
     }
 
     /// Shows what is typed while the model answers, in the row below.
