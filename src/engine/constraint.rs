@@ -7,6 +7,7 @@
 //! `schema.rs`, `gbnf.rs` and `regex.rs` check what the user wrote and translate it; `matcher.rs` follows an answer
 //! token by token. What cannot be enforced is refused with its place, before a model is asked. Next: sampler.rs.
 
+mod ecma;
 mod error;
 mod expr;
 mod facts;
@@ -170,6 +171,7 @@ fn options() -> Value {
 }
 
 fn of_schema(mut schema: Value, options: Value) -> TopLevelGrammar {
+    ecma::translate(&mut schema);
     one_of::replace(&mut schema);
     schema["x-guidance"] = options;
     TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema))
