@@ -5,10 +5,12 @@
 //! compares its row with the docs; the last one to finish prints the table. All but those of parity.rs, for which
 //! llama.cpp's tools must be compiled, also run in CI.
 
+mod catalogues;
 mod parity;
 mod schemas;
 mod splitter;
 mod templates;
+mod tokens;
 mod vocabularies;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use crate::support::{cannot_run, repository};
 use crate::tidy;
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 15] = [
     templates::CHECK,
     splitter::CHECK,
     vocabularies::VECTORS,
@@ -30,6 +32,8 @@ const CHECKS: [&str; 13] = [
     schemas::INSTANCES,
     schemas::GENERATIONS,
     schemas::VOCABULARIES,
+    tokens::CHECK,
+    catalogues::CHECK,
     parity::CHECK,
     parity::server::CHECK,
     parity::logprobs::CHECK,
@@ -51,8 +55,8 @@ struct Row {
 }
 
 const HEAD: &str = "\
-| check | compared with | compared | differing | near ties |
-|---|---|---|---|---|
+| check | compared with | compared | differing | near ties | cut off |
+|---|---|---|---|---|---|
 ";
 
 /// A file or folder of the references, or `None` with a line on stderr if they were not fetched. In CI that
@@ -76,12 +80,19 @@ fn work() -> PathBuf {
 /// Records the outcome, prints the table if it is the last, and fails if anything differs or
 /// docs/conformance.md has another row. All differences are in target/conformance/CHECK.txt.
 #[track_caller]
-#[allow(clippy::print_stdout)] // the table is the result
 fn conclude(row: Row) {
+    conclude_with_cut(row, None);
+}
+
+/// The same with the number of answers that a limit cut off, which could not be compared.
+#[track_caller]
+#[allow(clippy::print_stdout)] // the table is the result
+fn conclude_with_cut(row: Row, cut: Option<usize>) {
     static ROWS: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
     let ties = row.near_ties.as_ref().map_or("".into(), |ties| ties.len().to_string());
+    let cut = cut.map_or("".into(), |cut| cut.to_string());
     let line = format!(
-        "| {} | {} | {} | {} | {ties} |",
+        "| {} | {} | {} | {} | {ties} | {cut} |",
         row.check,
         row.reference,
         row.compared,

@@ -405,50 +405,68 @@ const REGEXES: [&str; 4] = [
     r"((a|ab|b{3,}){2,8}c?)*(x{5}|[^\x00-\u{ff}]{0,65536})",
 ];
 
-#[test]
-fn damaged_schemas_grammars_and_expressions_are_taken_or_refused() {
-    let mut random = Random::new(7);
-    let words = [
-        "{",
-        "}",
-        "[",
-        "]",
-        "\"",
-        ",",
-        ":",
-        "1e9",
-        "-1",
-        "99999999999999999999",
-        "null",
-        "{}",
-        "\"#\"",
-        "\"$ref\":\"#\",",
-        "\"not\":{},",
-        "\"type\":\"object\",",
-        "(",
-        ")",
-        "*",
-        "+",
-        "{0,99999}",
-        "|",
-        "root",
-        "::=",
-        "\\",
-        "\\u0000",
-        "^",
-        "[^]",
-        "\"a\"",
-        "é",
-        "\u{0}",
-        "(?=a)",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "items",
-        "\n",
-    ];
-    let (mut taken, mut slowest) = (0, (Duration::ZERO, String::new()));
-    for round in 0..2500 {
+/// What is inserted.
+const WORDS: [&str; 37] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ",",
+    ":",
+    "1e9",
+    "-1",
+    "99999999999999999999",
+    "null",
+    "{}",
+    "\"#\"",
+    "\"$ref\":\"#\",",
+    "\"not\":{},",
+    "\"type\":\"object\",",
+    "(",
+    ")",
+    "*",
+    "+",
+    "{0,99999}",
+    "|",
+    "root",
+    "::=",
+    "\\",
+    "\\u0000",
+    "^",
+    "[^]",
+    "\"a\"",
+    "é",
+    "\u{0}",
+    "(?=a)",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "items",
+    "\n",
+];
+
+/// How many damaged schemas, grammars and expressions there are.
+pub(crate) const MUTANTS: usize = 2500;
+
+/// Schemas and grammars in turn, then expressions, each damaged in some places: always the same.
+pub(crate) struct Mutants {
+    random: Random,
+    round: usize,
+}
+
+impl Default for Mutants {
+    fn default() -> Mutants {
+        Mutants { random: Random::new(7), round: 0 }
+    }
+}
+
+impl Iterator for Mutants {
+    type Item = Constraint;
+
+    fn next(&mut self) -> Option<Constraint> {
+        let (random, round) = (&mut self.random, self.round);
+        self.round += 1;
         let sources = [&SCHEMAS[..], &GRAMMARS, &REGEXES][if round < 2000 { round % 2 } else { 2 }];
         let mut text = random.pick(sources).to_string();
         for _ in 0..1 + random.below(4) {
@@ -456,14 +474,15 @@ fn damaged_schemas_grammars_and_expressions_are_taken_or_refused() {
             let (from, to) = (*random.pick(&places), *random.pick(&places));
             let (from, to) = (from.min(to), from.max(to));
             match random.below(4) {
-                0 => text.insert_str(from, words[random.below(words.len())]),
+                0 => text.insert_str(from, WORDS[random.below(WORDS.len())]),
                 1 => text.replace_range(
                     from..to.min(places[places.partition_point(|at| *at < from)] + 9).max(from),
                     "",
                 ),
                 2 => {
                     let part = text[from..to].to_string();
-                    text.insert_str(*random.pick(&places), &part[..part.floor_char_boundary(60)]);
+                    let end = (0..=part.len().min(60)).rev().find(|end| part.is_char_boundary(*end));
+                    text.insert_str(*random.pick(&places), &part[..end.unwrap_or(0)]);
                 }
                 _ => {
                     let digits = text.bytes().position(|byte| byte.is_ascii_digit());
@@ -473,11 +492,18 @@ fn damaged_schemas_grammars_and_expressions_are_taken_or_refused() {
                 }
             }
         }
-        let constraint = match (round < 2000, round % 2) {
+        Some(match (round < 2000, round % 2) {
             (true, 0) => Constraint::JsonSchema(text),
             (true, _) => Constraint::Grammar(text),
             (false, _) => Constraint::Regex(text),
-        };
+        })
+    }
+}
+
+#[test]
+fn damaged_schemas_grammars_and_expressions_are_taken_or_refused() {
+    let (mut taken, mut slowest) = (0, (Duration::ZERO, String::new()));
+    for constraint in Mutants::default().take(MUTANTS) {
         let started = Instant::now();
         let checked = check(&constraint);
         let took = started.elapsed();
@@ -494,7 +520,7 @@ fn damaged_schemas_grammars_and_expressions_are_taken_or_refused() {
         }
     }
     assert!((100..2400).contains(&taken), "{taken} were taken");
-    let _ = writeln!(std::io::stderr(), "{taken} of 2500 were taken; the slowest took {slowest:?}");
+    let _ = writeln!(std::io::stderr(), "{taken} of {MUTANTS} were taken; the slowest took {slowest:?}");
 }
 
 #[test]

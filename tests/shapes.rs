@@ -1,6 +1,5 @@
 //! The shapes of one answer's output: code blocks, files, events, choices; and what contradicts them.
 
-use fireside::cli::Args;
 use serde_json::{Value, json};
 
 use crate::support::server::{End, FakeServer, Reply, done, event, text};
@@ -324,10 +323,18 @@ fn the_transcripts_of_the_docs_are_what_happens() {
 
 #[test]
 fn every_option_of_the_shape_is_known_to_what_refuses_it() {
-    use clap::CommandFactory;
-    let output = fireside::cli::Output::default();
-    assert_eq!(output.given(), None);
-    for option in ["code", "output", "force", "json-stream", "choices", "exit-choice", "logprobs"] {
-        assert!(Args::command().get_arguments().any(|arg| arg.get_long() == Some(option)), "{option}");
+    use clap::{Args as _, Command, FromArgMatches};
+    let command = fireside::cli::Output::augment_args(Command::new("fireside"));
+    let options: Vec<_> = command.get_arguments().map(|arg| (arg.get_long(), arg.get_action())).collect();
+    let given = |args: &[&str]| {
+        let matches = command.clone().try_get_matches_from([&["fireside"][..], args].concat()).unwrap();
+        fireside::cli::Output::from_arg_matches(&matches).unwrap().given()
+    };
+    assert_eq!(given(&[]), None);
+    assert!(options.len() > 5, "{options:?}");
+    for (name, action) in &options {
+        let option = format!("--{}", name.unwrap());
+        let written = if action.takes_values() { format!("{option}=1") } else { option.clone() };
+        assert_eq!(given(&[&written]), Some(option.as_str()), "Output::given knows every option");
     }
 }

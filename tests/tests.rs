@@ -25,8 +25,12 @@ mod json;
 mod pipes;
 // The shapes of one answer: code, files, events, choices.
 mod shapes;
+// The same from a real model.
+mod outputs;
 // Log-probabilities: of answers, choices and texts.
 mod probabilities;
+// `/why` on a terminal.
+mod why;
 // Files attached to a message.
 mod attached;
 mod mentions;
@@ -40,6 +44,8 @@ mod plain;
 mod answers;
 // Answers that match a schema, a grammar or a regular expression.
 mod constrained;
+// Schemas, grammars, expressions and choices that cannot be used.
+mod refusals;
 // Malicious chat templates.
 mod rendering;
 // The models on this machine: found, listed, shown, removed.

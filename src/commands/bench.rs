@@ -191,12 +191,11 @@ fn seconds(readings: &[Reading]) -> Option<f64> {
 
 /// The bandwidth of all devices together, in bytes per second.
 fn together(readings: &[Reading]) -> Option<f64> {
-    let bytes: Option<u64> = readings.iter().map(|of| of.bytes).sum();
-    let alone = || readings.first().filter(|_| readings.len() == 1)?.speed;
-    match seconds(readings).zip(bytes) {
-        Some((seconds, bytes)) => Some(bytes as f64 / seconds),
-        None => alone().map(|speed| speed.reading),
+    if let [one] = readings {
+        return Some(one.speed?.reading);
     }
+    let bytes: Option<u64> = readings.iter().map(|of| of.bytes).sum();
+    Some(bytes? as f64 / seconds(readings)?)
 }
 
 /// The devices, and each run's share of their bandwidth. Weights that exceed the cache come from memory, so it

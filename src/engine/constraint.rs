@@ -7,6 +7,7 @@
 //! `schema.rs`, `gbnf.rs` and `regex.rs` check what the user wrote and translate it; `matcher.rs` follows an answer
 //! token by token. What cannot be enforced is refused with its place, before a model is asked. Next: sampler.rs.
 
+mod ecma;
 mod error;
 mod expr;
 mod facts;
@@ -170,6 +171,7 @@ fn options() -> Value {
 }
 
 fn of_schema(mut schema: Value, options: Value) -> TopLevelGrammar {
+    ecma::translate(&mut schema);
     one_of::replace(&mut schema);
     schema["x-guidance"] = options;
     TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema))
@@ -324,6 +326,33 @@ mod tests {
         matching(&json(&schema), &yes, &no);
         let closed = json!({ "properties": { "a": false } });
         matching(&json(&closed), &[r#"{"b":1}"#, "3"], &[r#"{"a":1}"#, r#"{"b":"\u0061"}"#]);
+    }
+
+    #[test]
+    fn one_of_several_is_written() {
+        let kind = |kind: &str| json!({ "properties": { "kind": { "const": kind } }, "required": ["kind"] });
+        let base = json!({ "type": "object", "properties": { "kind": { "type": "string" }, "n": { "type": "integer" } } });
+        let refs = json!([{ "$ref": "#/$defs/a" }, { "$ref": "#/$defs/b" }]);
+        let both = |one: &str| json!({ "allOf": [{ "$ref": "#/$defs/base" }, kind(one)] });
+        let pets = json!({ "oneOf": refs, "$defs": { "base": base, "a": both("cat"), "b": both("dog") } });
+        let no = [r#"{"kind":"cow"}"#, r#"{"n":1}"#, r#"{"kind":"cat","n":"1"}"#, "1"];
+        matching(&json(&pets), &[r#"{"kind":"cat","n":1}"#, r#"{"kind":"dog"}"#], &no);
+        let either = json!({
+            "properties": { "id": { "type": "integer" }, "mail": { "type": "string" } },
+            "additionalProperties": false, "oneOf": [{ "required": ["id"] }, { "required": ["mail"] }],
+        });
+        let no = [r#"{"id":1,"mail":""}"#, "{}", "1"];
+        matching(&json(&either), &[r#"{"id":1}"#, r#"{"mail":""}"#], &no);
+    }
+
+    #[test]
+    fn patterns_are_those_of_ecma_script() {
+        let pattern = |pattern: &str| json(&json!({ "type": "string", "pattern": pattern }));
+        matching(&pattern("^[^[\\]]+$"), &["\"a(b\""], &["\"a[b\"", "\"]\""]);
+        matching(&pattern("^[a&&b]$"), &["\"&\"", "\"a\""], &["\"c\""]);
+        matching(&pattern("^.$"), &["\"a\""], &["\"\\r\"", "\"\u{2028}\""]);
+        let names = json!({ "patternProperties": { "^[.[]$": { "type": "integer" } }, "additionalProperties": false });
+        matching(&json(&names), &[r#"{"[":1}"#, r#"{".":1}"#], &[r#"{"a":1}"#, r#"{"[":"1"}"#]);
     }
 
     #[test]

@@ -33,12 +33,72 @@ macro_rules! time {
     };
 }
 
+/// RFC 3986, `h16`.
+macro_rules! h16 {
+    () => {
+        "[0-9a-fA-F]{1,4}"
+    };
+}
+
+/// RFC 3986, `dec-octet`.
+macro_rules! octet {
+    () => {
+        "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+    };
+}
+
+/// RFC 3986, `IPv4address`.
+macro_rules! ipv4 {
+    () => {
+        concat!("(?:", octet!(), r"\.){3}", octet!())
+    };
+}
+
+/// RFC 3986, `ls32` after this many times `h16 ":"`.
+macro_rules! tail {
+    ($times:literal) => {
+        concat!("(?:", h16!(), ":){", $times, "}(?:", h16!(), ":", h16!(), "|", ipv4!(), ")")
+    };
+}
+
+/// RFC 3986, at most this many times `h16 ":"`, one more `h16`, or nothing; then `::`.
+macro_rules! head {
+    ($most:literal) => {
+        concat!("(?:(?:", h16!(), ":){0,", $most, "}", h16!(), ")?::")
+    };
+}
+
+/// RFC 3986, `IPv6address`.
+macro_rules! ipv6 {
+    () => {
+        concat!(
+            concat!("(?:", tail!(6), "|::", tail!(5), "|", head!(0), tail!(4), "|", head!(1), tail!(3)),
+            concat!("|", head!(2), tail!(2), "|", head!(3), tail!(1), "|", head!(4), tail!(0)),
+            concat!("|", head!(5), h16!(), "|", head!(6), ")"),
+        )
+    };
+}
+
+/// RFC 5321, `Mailbox`; other address literals than those of IP are left out.
+macro_rules! email {
+    () => {
+        concat!(
+            r#"(?:[a-zA-Z0-9!#$%&'*+\-/=?\^_`{|}~]+(?:\.[a-zA-Z0-9!#$%&'*+\-/=?\^_`{|}~]+)*"#,
+            r#"|"(?:[ !#-\[\]-~]|\\[ -~])*")@"#,
+            r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)*",
+            concat!(r"|\[(?:", ipv4!(), "|IPv6:", ipv6!(), r")\])"),
+        )
+    };
+}
+
 pub(super) fn format(name: &str) -> Format {
     match name {
         "date" => Format::Pattern(concat!("^", date!(), "$")),
         "time" => Format::Pattern(concat!("^", time!(), "$")),
         "date-time" => Format::Pattern(concat!("^", date!(), "[tT]", time!(), "$")),
-        "duration" | "email" | "hostname" | "ipv4" | "ipv6" | "uuid" | "uri" => Format::Known,
+        "email" => Format::Pattern(concat!("^", email!(), "$")),
+        "ipv6" => Format::Pattern(concat!("^", ipv6!(), "$")),
+        "duration" | "hostname" | "ipv4" | "uuid" | "uri" => Format::Known,
         _ => Format::Unknown,
     }
 }

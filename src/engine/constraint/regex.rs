@@ -1,23 +1,23 @@
 //! The text of a regular expression → an expression, or the place of what is wrong with it.
 //!
-//! Patterns of JSON schemas are ECMA-262's; they are rewritten into Rust's syntax, which llguidance reads.
+//! Patterns of JSON schemas are ECMA-262's, which ecma.rs translates into Rust's syntax, which llguidance reads.
 
 use llguidance::regex_to_lark;
 use regex_syntax::ast::parse::Parser as AstParser;
 use regex_syntax::hir::translate::Translator;
 use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet};
 
+use super::ecma;
 use super::expr::Expr;
 use super::facts::{Cost, MOST_COPIES, MULTIPLIED};
 use super::words::INNER_ANCHORS;
 
-/// A pattern of a JSON schema in Rust's syntax. The error says why it cannot be enforced.
-pub(super) fn of_ecma(pattern: &str) -> Result<String, String> {
-    let rewritten = rewritten(pattern);
-    let hir = parsed(&regex_to_lark(&rewritten, "dw"));
+/// Checks a pattern of a JSON schema. The error says why it cannot be enforced.
+pub(super) fn check_ecma(pattern: &str) -> Result<(), String> {
+    let hir = parsed(&regex_to_lark(&ecma::rust(pattern), "dw"));
     let hir = hir.map_err(|why| parsed(pattern).err().unwrap_or(why))?; // the place in what the user wrote
     let begins = hir.properties().look_set_prefix().contains(Look::Start);
-    checked(&hir, begins).map(|()| rewritten)
+    checked(&hir, begins)
 }
 
 /// Checks a regular expression in Rust's syntax, for a whole answer.
@@ -67,67 +67,9 @@ fn expr(hir: &Hir) -> Expr {
     }
 }
 
-/// ECMA-262's classes and `.` in Rust's syntax, in which classes can be nested and have operators.
-fn rewritten(pattern: &str) -> String {
-    let mut text = String::new();
-    let mut chars = pattern.chars().peekable();
-    let mut class = None; // how many characters of it are read
-    while let Some(c) = chars.next() {
-        let place = class.map(|place| place + 1);
-        match (c, place) {
-            ('\\', _) => {
-                text.push(c);
-                text.extend(chars.next());
-            }
-            ('[', None) if chars.next_if_eq(&'^').is_some() => match chars.next_if_eq(&']') {
-                Some(_) => text.push_str("(?s:.)"),
-                None => {
-                    text.push_str("[^");
-                    class = Some(0);
-                    continue;
-                }
-            },
-            ('[', None) if chars.next_if_eq(&']').is_some() => text.push_str("[a&&b]"),
-            ('[', None) => {
-                text.push('[');
-                class = Some(0);
-                continue;
-            }
-            ('.', None) => text.push_str(r"[^\n\r\u{2028}\u{2029}]"),
-            (']', Some(_)) => {
-                text.push(c);
-                class = None;
-                continue;
-            }
-            ('-', Some(place)) if place == 1 || (text.ends_with('-') && !text.ends_with("\\-")) => {
-                text.push_str("\\-");
-            }
-            ('[' | '&' | '~', Some(_)) => text.extend(['\\', c]),
-            _ => text.push(c),
-        }
-        class = place;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn classes_mean_what_they_mean_in_ecma_script() {
-        for (pattern, same) in [
-            ("^a[b-d]\\.[\\]x]$", "^a[b-d]\\.[\\]x]$"),
-            ("[^[\\]]+", "[^\\[\\]]+"),
-            ("[&&~~]", "[\\&\\&\\~\\~]"),
-            ("[--/][+--][a-]", "[\\--/][+-\\-][a-]"),
-            ("a[]b[^]", "a[a&&b]b(?s:.)"),
-            (".[.]", "[^\\n\\r\\u{2028}\\u{2029}][.]"),
-        ] {
-            assert_eq!(rewritten(pattern), same);
-            parsed(same).unwrap();
-        }
-    }
 
     #[test]
     fn counts_that_multiply_are_refused() {
@@ -144,13 +86,13 @@ mod tests {
         for refused in ["(a{1,1000}){1,1000}", "(a?){9999}", "[a-z]*a[a-z]{9999}", "((a|ab){9,99}){99}"] {
             assert!(check(refused).unwrap_err().contains("multiply"), "{refused}");
         }
-        assert!(of_ecma("^[a-z]{1,9999}$").is_ok() && of_ecma("[a-z]{1,9999}").is_err());
+        assert!(check_ecma("^[a-z]{1,9999}$").is_ok() && check_ecma("[a-z]{1,9999}").is_err());
     }
 
     #[test]
     fn mistakes_have_a_place() {
         assert_eq!(check("(a").unwrap_err(), "at character 1: unclosed group");
-        assert_eq!(of_ecma("é(").unwrap_err(), "at character 2: unclosed group");
+        assert_eq!(check_ecma("é(").unwrap_err(), "at character 2: unclosed group");
         assert!(check("a(?=b)").unwrap_err().starts_with("at character 2: look-around"));
     }
 }

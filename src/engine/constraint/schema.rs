@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::error::{Error, within, wrong};
 use super::finite::endless;
 use super::formats::{Format, format};
-use super::regex::of_ecma;
+use super::regex::check_ecma;
 use super::values::{literal, names, number, plain_text, types, whole_number};
 use super::words::of_json;
 
@@ -226,11 +226,10 @@ impl<'s> Reader<'s> {
                     for (name, value) in map {
                         let place = within(&here, name);
                         plain_text(name, &place)?;
-                        let name = match key.as_str() {
-                            "properties" => name.clone(),
-                            _ => of_ecma(name).map_err(|why| wrong(&place, why))?,
-                        };
-                        schemas.insert(name, self.schema(value, &place)?);
+                        if key == "patternProperties" {
+                            check_ecma(name).map_err(|why| wrong(&place, why))?;
+                        }
+                        schemas.insert(name.clone(), self.schema(value, &place)?);
                     }
                     plain.insert(key.clone(), schemas.into());
                 }
@@ -238,7 +237,7 @@ impl<'s> Reader<'s> {
                 "type" => _ = plain.insert(key.clone(), types(value, &here)?),
                 "pattern" => {
                     let pattern = value.as_str().ok_or_else(|| wrong(&here, "it is not a text"))?;
-                    let pattern = of_ecma(pattern).map_err(|why| wrong(&here, why))?;
+                    check_ecma(pattern).map_err(|why| wrong(&here, why))?;
                     plain.insert(key.clone(), pattern.into());
                 }
                 "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
