@@ -76,6 +76,12 @@ fn a_context_takes_of_main_memory_what_there_is() {
     );
     assert_eq!((model.len(0), model.capacity()), (1500, 1536), "it stays as it is");
     assert_eq!(read(&mut model, u64::MAX, 2000).unwrap(), (1500, 3072), "with memory, it grows again");
+    let rows = model.rows();
+    for (bytes, rows) in [(0, rows), (u64::MAX, rows + 100)] {
+        FREE.store(bytes, Ordering::SeqCst);
+        model.widen(model.rows() + 100, 0).unwrap();
+        assert_eq!((model.rows(), model.len(0)), (rows, 2000), "{bytes} bytes for more rows of logits");
+    }
 }
 
 #[test]

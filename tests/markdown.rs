@@ -8,7 +8,7 @@ use fireside::chat::settings::Theme;
 use fireside::ui::below::{Below, around};
 use fireside::ui::live::Live;
 use fireside::ui::markdown::Look;
-use fireside::ui::sanitize;
+use fireside::ui::{sanitize, terminal};
 
 use crate::support::pty::*;
 use crate::support::{Home, alone, own_peak};
@@ -573,7 +573,7 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
     page.write(&around("", String::new));
     assert_eq!(without(page.texts()), whole.texts(), "after the typed row, seed {seed}");
 
-    let (mut page, reflows) = (Page::new(columns), random.below(2) == 0);
+    let (mut page, reflows) = (Page::new(columns), random.below(2) == 0 || terminal::reflows());
     let above: Vec<String> = (0..HEIGHT * 2).map(|n| format!("line {n} before")).collect();
     above.iter().for_each(|line| page.write(&format!("{line}\n")));
     let mut live = Live::new(LOOK, columns.into(), true, "");

@@ -120,7 +120,7 @@ fn in_chat(home: &Home, columns: u16, args: &[&str], act: impl Fn(&mut Chat)) ->
 /// Subcommands at every width, one after the other.
 fn commands(home: &Home, columns: u16, commands: &[&[&str]]) -> String {
     let run = |args: &&[&str]| {
-        let mut terminal = home.terminal_as(&Setup { columns, rows: 40, ..Setup::default() }, *args);
+        let mut terminal = home.terminal_as(&Setup { columns, rows: 40, ..Setup::default() }, args);
         terminal.ends();
         let page = Page::of(&terminal.bytes(), columns);
         format!("$ fireside {}\n{}", args.join(" "), page.rows.join("\n").trim_end())

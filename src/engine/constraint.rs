@@ -329,6 +329,33 @@ mod tests {
     }
 
     #[test]
+    fn one_of_several_is_written() {
+        let kind = |kind: &str| json!({ "properties": { "kind": { "const": kind } }, "required": ["kind"] });
+        let base = json!({ "type": "object", "properties": { "kind": { "type": "string" }, "n": { "type": "integer" } } });
+        let refs = json!([{ "$ref": "#/$defs/a" }, { "$ref": "#/$defs/b" }]);
+        let both = |one: &str| json!({ "allOf": [{ "$ref": "#/$defs/base" }, kind(one)] });
+        let pets = json!({ "oneOf": refs, "$defs": { "base": base, "a": both("cat"), "b": both("dog") } });
+        let no = [r#"{"kind":"cow"}"#, r#"{"n":1}"#, r#"{"kind":"cat","n":"1"}"#, "1"];
+        matching(&json(&pets), &[r#"{"kind":"cat","n":1}"#, r#"{"kind":"dog"}"#], &no);
+        let either = json!({
+            "properties": { "id": { "type": "integer" }, "mail": { "type": "string" } },
+            "additionalProperties": false, "oneOf": [{ "required": ["id"] }, { "required": ["mail"] }],
+        });
+        let no = [r#"{"id":1,"mail":""}"#, "{}", "1"];
+        matching(&json(&either), &[r#"{"id":1}"#, r#"{"mail":""}"#], &no);
+    }
+
+    #[test]
+    fn patterns_are_those_of_ecma_script() {
+        let pattern = |pattern: &str| json(&json!({ "type": "string", "pattern": pattern }));
+        matching(&pattern("^[^[\\]]+$"), &["\"a(b\""], &["\"a[b\"", "\"]\""]);
+        matching(&pattern("^[a&&b]$"), &["\"&\"", "\"a\""], &["\"c\""]);
+        matching(&pattern("^.$"), &["\"a\""], &["\"\\r\"", "\"\u{2028}\""]);
+        let names = json!({ "patternProperties": { "^[.[]$": { "type": "integer" } }, "additionalProperties": false });
+        matching(&json(&names), &[r#"{"[":1}"#, r#"{".":1}"#], &[r#"{"a":1}"#, r#"{"[":"1"}"#]);
+    }
+
+    #[test]
     fn a_regular_expression_matches_as_a_whole() {
         let regex = |text: &str| Constraint::Regex(text.into());
         matching(&regex("[a-z]+[0-9]/?"), &["ab1", "a1/"], &["ab", "1", "ab12"]);

@@ -140,7 +140,7 @@ impl ProgressLine {
         let new = self.bar.is_none();
         let template = match columns() {
             ..BAR => "fetching {percent}%",
-            ..80 => "fetching {msg}",
+            BAR..80 => "fetching {msg}",
             _ => "fetching {bar:10} {msg}",
         };
         let bar = self.bar(template, total);

@@ -67,6 +67,14 @@ impl Llama<'_> {
             self.lens.resize(self.options.sequences + self.options.branches, 0);
             return Ok(());
         }
+        // A row of logits is in the compute buffer and in the output's.
+        let rows = self.options.outputs - before.outputs;
+        let more = 2 * rows * self.weights.vocabulary().len * size_of::<f32>() + self.copied();
+        let growth = self.growth(self.capacity);
+        if before.room.as_ref().is_some_and(|room| room.in_main(growth, room, more).is_err()) {
+            self.options = before;
+            return Ok(());
+        }
         let (states, lens, capacity) = (self.states(), self.lens.clone(), self.capacity);
         if self.replace(capacity, &states, &lens).is_err() {
             self.options = before;

@@ -91,10 +91,8 @@ fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
     let as_given = if given == row.name { String::new() } else { format!(" (as {given})") };
     let value = Some(config.value(row)).filter(|value| !value.is_empty()).unwrap_or("not set".into());
     let source = config.source(given).name();
-    match chat.screen.note_columns().is_none_or(|columns| columns >= 80) {
-        true => format!("{:22} {value:24} {source}{as_given}", row.name),
-        false => format!("{:22} {value} ({source}){as_given}", row.name),
-    }
+    let most = if chat.screen.note_columns().is_none_or(|columns| columns >= 80) { 24 } else { 0 };
+    format!("{:22} {value:most$} {source}{as_given}", row.name)
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
