@@ -14,7 +14,8 @@ use nix::sys::mman::{MmapAdvise, madvise};
 
 /// How often pages are given back while a file is loaded, at most.
 const STEPS: u64 = 64;
-/// The minimum size of a file in bytes: with less, the pages that return cost more than memory is worth.
+/// The minimum size of a file in bytes: with less, the pages that return cost more than memory is worth. As in
+/// build/include/mapped_pages.h.
 const LEAST: u64 = 512 << 20;
 
 /// The minimum size of memory for huge pages, in bytes.
