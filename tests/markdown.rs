@@ -386,13 +386,14 @@ fn comes_out_like_the_whole(corpus: &[String], random: &mut Random) {
 #[test]
 fn texts_that_once_came_out_otherwise() {
     // Code and comments that overlap; empty rows after one that the terminal divides; a terminal that joins such a
-    // row with the unfinished one below when the window changes.
+    // row with the unfinished one below when the window changes; a typed row while the cursor is behind a full one.
     for seed in [
         10327815428740484894,
         1705064983775800024,
         11857849645831316432,
         7861973813093081839,
         4215384079699321023,
+        6030911374379845817,
     ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }

@@ -66,9 +66,11 @@ impl Live {
         out
     }
 
-    /// The column of the cursor.
+    /// The column of the cursor. Behind a full row whose line goes on it stays at the end of that.
     pub fn column(&self) -> usize {
-        self.tail.last().map_or(0, |row| cells(&row.text))
+        let Some((last, before)) = self.tail.split_last() else { return 0 };
+        let goes_on = before.last().map_or(self.open > 0, |row| row.soft);
+        if last.text.is_empty() && goes_on { self.columns } else { end(&last.text, self.columns) }
     }
 
     /// Draws finished rows and the tail after them in place of the tail that is on the screen.
@@ -169,7 +171,14 @@ fn joined(rows: &[Row]) -> String {
     out
 }
 
-/// The cells of a row; SGR sequences take none.
+/// The column after a row of at most `columns`. A tab leads to the next multiple of 8, but not beyond the row.
+fn end(text: &str, columns: usize) -> usize {
+    let mut parts = text.split('\t').map(cells);
+    let first = parts.next().unwrap_or(0);
+    parts.fold(first, |at, part| (at / 8 * 8 + 8).min(columns) + part).min(columns)
+}
+
+/// The cells of a row without its tabs, so that never too many rows are erased; SGR sequences take none.
 fn cells(text: &str) -> usize {
     width(text)
 }
