@@ -40,7 +40,8 @@ impl Page {
     }
 
     fn write(&mut self, output: &str) {
-        self.0.process(output.replace('\n', "\r\n").as_bytes());
+        // This terminal drops the replacement character, which others show.
+        self.0.process(output.replace('\n', "\r\n").replace('\u{fffd}', "\u{25a1}").as_bytes());
     }
 
     /// The window changes; a narrower one cuts its rows.
