@@ -387,7 +387,8 @@ fn comes_out_like_the_whole(corpus: &[String], random: &mut Random) {
 #[test]
 fn texts_that_once_came_out_otherwise() {
     // Code and comments that overlap; empty rows after one that the terminal divides; a terminal that joins such a
-    // row with the unfinished one below when the window changes; a typed row while the cursor is behind a full one.
+    // row with the unfinished one below when the window changes; a typed row while the cursor is behind a full one; rows
+    // that are longer than a window that has become narrower.
     for seed in [
         10327815428740484894,
         1705064983775800024,
@@ -395,6 +396,8 @@ fn texts_that_once_came_out_otherwise() {
         7861973813093081839,
         4215384079699321023,
         6030911374379845817,
+        641586410893347437,
+        8710920007392634203,
     ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }

@@ -10,6 +10,11 @@ const QUESTION: &str = "Name a fruit.";
 const SURPRISING: f64 = 0.12;
 const EXPECTED: f64 = 0.75;
 
+/// The options for an answer of this model. At such a temperature some tokens surprise.
+fn asking(model: &str) -> [&str; 10] {
+    ["-m", model, "--temp", "1.3", "--seed", "5", "-n", "14", "--no-prompt-cache", "--no-speculative"]
+}
+
 /// Text and probability of each token of the answer, with the texts of its likeliest others.
 fn told(home: &Home, args: &[&str]) -> Vec<(String, f64, Vec<String>)> {
     let text = |token: &Value| token["text"].as_str().unwrap().to_string();
@@ -45,11 +50,7 @@ fn colours(screen: &vt100::Screen, text: &str) -> Vec<vt100::Color> {
 #[test]
 fn surprising_tokens_are_coloured_and_their_others_listed() {
     let Some(model) = default_model() else { return };
-    let model = model.to_str().unwrap();
-    // A high temperature: some tokens surprise.
-    let args =
-        ["-m", model, "--temp", "1.3", "--seed", "5", "-n", "14", "--no-prompt-cache", "--no-speculative"];
-    let home = Home::new();
+    let (home, args) = (Home::new(), asking(model.to_str().unwrap()));
     let tokens = told(&home, &args);
     let clear = |token: &&(String, f64, Vec<String>)| {
         let word = token.0.trim();
@@ -87,10 +88,7 @@ fn surprising_tokens_are_coloured_and_their_others_listed() {
 #[test]
 fn plain_text_has_a_line_for_each_token() {
     let Some(model) = default_model() else { return };
-    let model = model.to_str().unwrap();
-    let args =
-        ["-m", model, "--temp", "1.3", "--seed", "5", "-n", "14", "--no-prompt-cache", "--no-speculative"];
-    let home = Home::new();
+    let (home, args) = (Home::new(), asking(model.to_str().unwrap()));
     let tokens = told(&home, &args);
     for columns in [20, 80, 200] {
         let setup = Setup { columns, ..Setup::default() };

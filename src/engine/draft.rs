@@ -247,7 +247,9 @@ impl Drafter for Lookup {
             }
             if let Some(spelled) = self.demanded.pop_front() {
                 self.spelling.count(SPELLING, spelled == *token);
-                self.demanded.retain(|_| spelled == *token); // the rest of another spelling is another one
+                if spelled != *token {
+                    self.demanded.clear(); // the rest of another spelling is another one
+                }
             }
             self.add(*token);
         }

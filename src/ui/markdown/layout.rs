@@ -5,8 +5,8 @@
 use super::style::{Span, Style};
 use crate::ui::wrap::{is_joined, may_break, width_of};
 
-/// Most bytes per cell of a row: letters may have any number of accents.
-const MOST: usize = 16;
+/// Most characters per cell of a row: letters may have any number of accents.
+const MOST: usize = 8;
 /// The sign that the one before it is a picture, on most terminals two cells wide.
 const WIDE: char = '\u{fe0f}';
 
@@ -22,8 +22,7 @@ pub struct Row {
 /// A row while it is filled.
 #[derive(Debug, Clone, Default)]
 struct Filling {
-    text: String,
-    style: Style,
+    chars: Vec<(char, Style)>,
     /// Used cells.
     column: usize,
     /// Terminals may disagree about its width.
@@ -32,24 +31,31 @@ struct Filling {
 
 impl Filling {
     fn put(&mut self, c: char, style: Style) {
-        if style != self.style {
-            self.plain();
-            if style != Style::PLAIN {
-                self.text += &format!("\x1b[{}m", style.sgr());
-            }
-            self.style = style;
-        }
-        self.text.push(c);
+        self.chars.push((c, style));
         self.column = after(self.column, c);
         self.unsure |= is_joined(c);
     }
 
-    fn plain(&mut self) {
-        if self.style != Style::PLAIN {
-            self.text += "\x1b[0m";
-            self.style = Style::PLAIN;
+    /// With SGR sequences; plain again at its end.
+    fn text(&self) -> String {
+        let (mut text, mut style) = (String::new(), Style::PLAIN);
+        for (c, next) in &self.chars {
+            text += &change(style, *next);
+            text.push(*c);
+            style = *next;
         }
+        text + &change(style, Style::PLAIN)
     }
+}
+
+/// The SGR sequences between two styles.
+fn change(from: Style, to: Style) -> String {
+    if from == to {
+        return String::new();
+    }
+    let plain = if from == Style::PLAIN { "" } else { "\x1b[0m" };
+    let styled = if to == Style::PLAIN { String::new() } else { format!("\x1b[{}m", to.sgr()) };
+    plain.to_string() + &styled
 }
 
 /// The column after a character.
@@ -117,9 +123,14 @@ impl Lines {
         Lines { as_it_is: true, ..Lines::new(columns, prefix) }
     }
 
-    /// Continues in a window of another width.
+    /// Continues in a window of another width. A row that is longer than that is divided as the terminal does it.
     pub(super) fn set_columns(&mut self, columns: usize) {
         self.columns = columns.max(1);
+        self.hang = self.hang.min(self.columns * 3 / 5);
+        if self.row.column > self.columns {
+            let row = std::mem::take(&mut self.row);
+            row.chars.into_iter().for_each(|(c, style)| self.write(c, style));
+        }
     }
 
     /// Forgets what stands in the row: it is on the screen already.
@@ -159,7 +170,7 @@ impl Lines {
                 }
                 self.word.push((c, style));
                 self.word_width = after(self.word_width, c);
-                if self.word_width > self.columns || self.word.len() > MOST * self.columns / 4 {
+                if self.word_width > self.columns || self.word.len() > MOST * self.columns / 2 {
                     self.end_word();
                     self.endless = true;
                 }
@@ -172,13 +183,13 @@ impl Lines {
         self.begin();
         let end = after(self.row.column, c);
         if end > self.columns && c == WIDE {
-            let widened = self.row.text.pop().filter(|_| self.row.column > 1);
+            let widened = if self.row.column > 1 { self.row.chars.pop() } else { None };
             self.end_row(false);
-            widened.into_iter().for_each(|before| self.row.put(before, style));
+            widened.into_iter().for_each(|(before, style)| self.row.put(before, style));
         } else if end > self.columns && self.row.column > 0 && c != '\t' && width_of(c) > 0 {
             let soft = !self.row.unsure && !is_joined(c);
             self.end_row(soft);
-        } else if self.row.text.len() > MOST * self.columns.max(8) {
+        } else if self.row.chars.len() > MOST * self.columns.max(8) {
             self.end_row(false);
         }
         self.row.put(c, style);
@@ -204,9 +215,8 @@ impl Lines {
     }
 
     fn end_row(&mut self, soft: bool) {
-        self.row.plain();
         let row = std::mem::take(&mut self.row);
-        self.rows.push(Row { text: row.text, soft });
+        self.rows.push(Row { text: row.text(), soft });
     }
 
     fn end_word(&mut self) {
