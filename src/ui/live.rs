@@ -5,15 +5,18 @@
 //! moves further up than the tail is known to begin.
 
 use super::markdown::{Look, Markdown, Row};
+use super::wrap::{is_joined, width_of};
 use super::{terminal, width};
+
+/// Most bytes of a line with wide characters that the terminal divides by itself.
+const MOST: usize = 64 << 10;
 
 /// An answer on its way to a terminal.
 pub struct Live {
     markdown: Markdown,
     /// The rows of the tail on the screen, at least one; the cursor is at the end of the last.
     tail: Vec<Row>,
-    /// Cells above the tail that are of the same line for the terminal, which has divided it; 0: none.
-    open: usize,
+    open: Open,
     /// The columns of the window when they were drawn.
     columns: usize,
     /// Suspensions of the program until then.
@@ -29,7 +32,7 @@ impl Live {
         Live {
             markdown,
             tail: vec![Row::default()],
-            open: 0,
+            open: Open::default(),
             columns: columns.max(1),
             suspensions: terminal::suspensions(),
             redraws,
@@ -41,13 +44,9 @@ impl Live {
         let columns = columns.max(1);
         self.markdown.set_columns(columns);
         self.markdown.push(text);
-        let mut rows = self.markdown.take();
+        let rows = self.markdown.take();
         let most = height.saturating_sub(1).max(1);
-        let (tail, cut) = if self.redraws { self.markdown.tail(most) } else { Default::default() };
-        // What follows might fit where a wide character did not.
-        if let Some(last) = rows.last_mut().filter(|last| cut && cells(&last.text) < columns) {
-            last.soft = false;
-        }
+        let tail = if self.redraws { self.markdown.tail(most) } else { Vec::new() };
         self.draw(rows, tail, columns)
     }
 
@@ -62,34 +61,40 @@ impl Live {
     /// is drawn again after it.
     pub fn set_aside(&mut self, columns: usize) -> String {
         let out = self.draw(Vec::new(), Vec::new(), columns.max(1));
-        self.open = 0;
+        self.open = Open::default();
         out
     }
 
     /// The column of the cursor. Behind a full row whose line goes on it stays at the end of that.
     pub fn column(&self) -> usize {
         let Some((last, before)) = self.tail.split_last() else { return 0 };
-        let goes_on = before.last().map_or(self.open > 0, |row| row.soft);
+        let goes_on = before.last().map_or(!self.open.is_empty(), |row| row.soft);
         if last.text.is_empty() && goes_on { self.columns } else { end(&last.text, self.columns) }
     }
 
     /// Draws finished rows and the tail after them in place of the tail that is on the screen.
-    fn draw(&mut self, finished: Vec<Row>, mut tail: Vec<Row>, columns: usize) -> String {
+    fn draw(&mut self, mut finished: Vec<Row>, mut tail: Vec<Row>, columns: usize) -> String {
         if tail.is_empty() {
             tail.push(Row::default());
         }
+        let resumed = std::mem::replace(&mut self.suspensions, terminal::suspensions()) != self.suspensions;
+        let removed = match columns != self.columns {
+            _ if resumed => Some(String::new()),
+            true => Some(self.after_resize(columns)),
+            false => None,
+        };
+        if resumed {
+            self.open = Open::default();
+        }
+        for row in &mut finished {
+            row.soft = row.soft && self.open.add(&row.text, columns);
+            if !row.soft {
+                self.open = Open::default();
+            }
+        }
         let kept = finished.len();
         let rows = [finished, tail].concat();
-        let resumed = std::mem::replace(&mut self.suspensions, terminal::suspensions()) != self.suspensions;
-        let out = if resumed {
-            joined(&rows)
-        } else if columns != self.columns {
-            self.after_resize(columns) + &joined(&rows)
-        } else {
-            self.changed(&rows)
-        };
-        let open = |open, row: &Row| if row.soft { open + cells(&row.text) } else { 0 };
-        self.open = rows[..kept].iter().fold(self.open, open);
+        let out = removed.map_or_else(|| self.changed(&rows), |removed| removed + &joined(&rows));
         self.columns = columns;
         self.tail = rows[kept..].to_vec();
         out
@@ -110,39 +115,99 @@ impl Live {
 
     /// The output that removes the tail after the window has changed.
     fn after_resize(&mut self, columns: usize) -> String {
-        if let ([only], 1..) = (&self.tail[..], self.open)
-            && only.text.is_empty()
-        {
-            self.open = 0;
-            return "\n".into(); // the cursor is behind finished text
-        }
-        let (mut lines, mut line) = (Vec::new(), self.open);
-        for row in &self.tail {
-            line += cells(&row.text);
-            if !row.soft {
-                lines.push(std::mem::take(&mut line));
-            }
-        }
-        lines.extend(Some(line).filter(|line| *line > 0));
+        let (shared, begins) = self.divided(columns);
+        let all = begins.len();
         // Terminals that reflow have divided and joined rows, others have not: the fewer rows count.
-        let rows_of = |line: &usize| line.div_ceil(columns).max(1);
-        let all: usize = lines.iter().map(rows_of).sum();
-        let (above, column) = (self.open / columns, self.open % columns);
-        let rows = if terminal::reflows() { all - above } else { (all - above).min(self.tail.len()) };
-        let rows = rows.max(1);
-        let mut first = all - rows;
-        if first == above && column > 0 {
-            self.open = 0; // what stands before the tail in its row is finished, and stays
-            return format!("{}\x1b[{column}C\x1b[J\n", beginning(rows - 1));
+        let rows = if terminal::reflows() { all } else { all.min(self.tail.len()) };
+        if shared > 0 && rows == all {
+            self.open = Open::default(); // what stands before the tail in its row is finished, and stays
+            let rest = if shared < columns { format!("\x1b[{shared}C\x1b[J\n") } else { "\n\x1b[J".into() };
+            return beginning(rows - 1) + &rest;
         }
-        for line in lines.iter().map(rows_of) {
-            if first < line {
-                break;
-            }
-            first -= line;
+        let (row, byte) = begins[all - rows];
+        let line = self.tail[..row].iter().rposition(|row| !row.soft).map(|end| end + 1);
+        if line.is_some() {
+            self.open = Open::default();
         }
-        self.open = first * columns;
+        for above in &self.tail[line.unwrap_or(0)..row] {
+            self.open.add(&above.text, self.columns);
+        }
+        self.open.add(&self.tail[row].text[..byte], self.columns);
         upwards(rows - 1)
+    }
+
+    /// The rows that the tail takes in a window of these columns, where it is divided anew: the row of the tail and the
+    /// byte in it with which each begins. And how many columns of the first belong to what stands above the tail.
+    fn divided(&self, columns: usize) -> (usize, Vec<(usize, usize)>) {
+        let shared = self.open.column(columns);
+        let (mut begins, mut at) = (vec![(0, 0)], shared);
+        for (n, row) in self.tail.iter().enumerate() {
+            for (byte, _, cells) in characters(&row.text) {
+                if at > 0 && at + cells > columns {
+                    begins.push((n, byte));
+                    at = 0;
+                }
+                at += cells;
+            }
+            if !row.soft && n + 1 < self.tail.len() {
+                begins.push((n + 1, 0));
+                at = 0;
+            }
+        }
+        if begins.get(1) != Some(&(0, 0)) {
+            return (shared, begins);
+        }
+        (0, begins.split_off(1)) // nothing of it fits behind what stands above
+    }
+}
+
+/// Finished text above the tail that is of the same line for the terminal, which has divided it.
+#[derive(Default)]
+struct Open {
+    /// The cells of its beginning, where every character has one.
+    cells: usize,
+    /// The rest, from the first wider character on.
+    rest: String,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.cells == 0 && self.rest.is_empty()
+    }
+
+    /// A row that goes on below was drawn in a window of these columns. `false`: where the terminal will divide
+    /// it is not known; the row has to end the line.
+    fn add(&mut self, text: &str, columns: usize) -> bool {
+        let mut at = 0;
+        for (_, c, cells) in characters(text) {
+            if c == '\t' {
+                let end = after_tab(at, columns);
+                (at..end).for_each(|_| self.put(' ', 1));
+                at = end;
+                if at == columns {
+                    return false; // some terminals drop blanks there when they divide it anew
+                }
+            } else {
+                self.put(c, cells);
+                at += cells;
+            }
+        }
+        self.rest.len() <= MOST
+    }
+
+    fn put(&mut self, c: char, cells: usize) {
+        if self.rest.is_empty() && cells < 2 {
+            self.cells += cells;
+        } else {
+            self.rest.push(c);
+        }
+    }
+
+    /// The column behind it in a window of these columns, which is the last of all behind a full row; 0: nothing.
+    fn column(&self, columns: usize) -> usize {
+        let begin = if self.cells > 0 { (self.cells - 1) % columns + 1 } else { 0 };
+        let next = |at, cells| if at + cells > columns { cells } else { at + cells };
+        self.rest.chars().map(width_of).fold(begin, next)
     }
 }
 
@@ -171,14 +236,29 @@ fn joined(rows: &[Row]) -> String {
     out
 }
 
-/// The column after a row of at most `columns`. A tab leads to the next multiple of 8, but not beyond the row.
+/// The column after a row of at most `columns`.
 fn end(text: &str, columns: usize) -> usize {
-    let mut parts = text.split('\t').map(cells);
+    let mut parts = text.split('\t').map(width);
     let first = parts.next().unwrap_or(0);
-    parts.fold(first, |at, part| (at / 8 * 8 + 8).min(columns) + part).min(columns)
+    parts.fold(first, |at, part| after_tab(at, columns) + part).min(columns)
 }
 
-/// The cells of a row without its tabs, so that never too many rows are erased; SGR sequences take none.
-fn cells(text: &str) -> usize {
-    width(text)
+/// A tab leads to the next multiple of 8, but not beyond the row.
+fn after_tab(column: usize, columns: usize) -> usize {
+    (column / 8 * 8 + 8).min(columns).max(column)
+}
+
+/// The characters of a row with their places in it and their cells, without its SGR sequences. Tabs, and
+/// characters that some terminals combine, count as none, so that never too many rows are erased.
+fn characters(text: &str) -> impl Iterator<Item = (usize, char, usize)> {
+    let mut last = None;
+    let mut escaped = false;
+    text.char_indices().filter_map(move |(byte, c)| {
+        if escaped || c == '\x1b' {
+            escaped = c != 'm';
+            return None;
+        }
+        let joined = c == '\t' || is_joined(c) || last.replace(c) == Some('\u{200d}');
+        Some((byte, c, if joined { 0 } else { width_of(c) }))
+    })
 }

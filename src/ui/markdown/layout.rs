@@ -187,7 +187,8 @@ impl Lines {
             self.end_row(false);
             widened.into_iter().for_each(|(before, style)| self.row.put(before, style));
         } else if end > self.columns && self.row.column > 0 && c != '\t' && width_of(c) > 0 {
-            let soft = !self.row.unsure && !is_joined(c);
+            let full = self.row.column == self.columns; // else what follows might fit where a wide character did not
+            let soft = full && !self.row.unsure && !is_joined(c);
             self.end_row(soft);
         } else if self.row.chars.len() > MOST * self.columns.max(8) {
             self.end_row(false);

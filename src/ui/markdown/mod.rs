@@ -136,8 +136,8 @@ impl Markdown {
         std::mem::take(&mut self.rows)
     }
 
-    /// The unfinished rows as they look now, at most `most`: the last ones. Whether the first are missing.
-    pub fn tail(&self, most: usize) -> (Vec<Row>, bool) {
+    /// The unfinished rows as they look now, at most `most`: the last ones.
+    pub fn tail(&self, most: usize) -> Vec<Row> {
         let mut rows = match &self.leaf {
             Leaf::Text(text) => text.tail(self.look),
             Leaf::Code(code) => code.tail(self.look),
@@ -159,7 +159,7 @@ impl Markdown {
         if let Some(first) = rows.first_mut().filter(|first| missing > 0 && first.text.is_empty()) {
             first.text.push(' ');
         }
-        (rows, missing > 0)
+        rows
     }
 
     fn raw(&self, text: &str, prefix: Prefix) -> Vec<Row> {
