@@ -19,7 +19,7 @@ fn main() {
     allocate_in_large_steps();
     crash::install();
     completions::answer();
-    without_debugger();
+    prepare_llama_cpp();
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
@@ -44,10 +44,13 @@ fn allocate_in_large_steps() {
     }
 }
 
-/// Keeps llama.cpp from starting a debugger when it aborts.
-fn without_debugger() {
-    // SAFETY: there is only one thread yet, so nothing else reads the environment.
-    unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
+/// Keeps llama.cpp from starting a debugger when it aborts, and has it repack weights on several threads
+/// (build/include/parallel_repack.h).
+fn prepare_llama_cpp() {
+    for name in ["GGML_NO_BACKTRACE", "GGML_PARALLEL_REPACK"] {
+        // SAFETY: there is only one thread yet, so nothing else reads the environment.
+        unsafe { std::env::set_var(name, "1") };
+    }
 }
 
 /// Called when llama.cpp is about to abort the process: reports the reason and restores the terminal.

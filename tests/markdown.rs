@@ -81,8 +81,9 @@ impl Page {
     /// The text of every row down to the last that has one.
     fn texts(&mut self) -> Vec<String> {
         let columns = self.0.screen().size().1.into();
-        let mut rows: Vec<String> =
-            self.all(|screen| screen.rows(0, columns).map(|row| row.trim_end_matches([' ', GAP]).into()).collect());
+        let mut rows: Vec<String> = self.all(|screen| {
+            screen.rows(0, columns).map(|row| row.trim_end_matches([' ', GAP]).into()).collect()
+        });
         while rows.pop_if(|row| row.is_empty()).is_some() {}
         rows
     }

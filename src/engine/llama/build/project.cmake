@@ -1,5 +1,6 @@
 # llama.cpp's CMake projects → the same, with what stands beside this file in their build: a header before the compiler's own,
-# and one each for pre-tokeniser regular expressions that need no stack, for metadata in the log, and for how files are mapped.
+# and one each for pre-tokeniser regular expressions that need no stack, for metadata in the log, for how files are mapped, and for
+# repacking on several threads.
 # Left out is "common", what llama.cpp's own tools share: the binding would have it built, half of all there is to compile, and
 # nothing here calls it. Added is the RPC backend, with a transport that opens no socket.
 #
@@ -18,6 +19,8 @@ cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/llama-mod
     APPEND PROPERTY COMPILE_OPTIONS -include metadata_text.h)
 cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/llama-mmap.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/src"
     APPEND PROPERTY COMPILE_OPTIONS -include mapped_pages.h)
+cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/repack.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/ggml/src"
+    APPEND PROPERTY COMPILE_OPTIONS -include parallel_repack.h)
 cmake_language(DEFER CALL set_property TARGET ggml-rpc PROPERTY SOURCES 
     "${CMAKE_SOURCE_DIR}/ggml/src/ggml-rpc/ggml-rpc.cpp;${fireside_files}/rpc/transport.cpp")
 cmake_language(DEFER CALL target_include_directories ggml-rpc PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-rpc")
