@@ -1,16 +1,18 @@
 //! A file loaded in two halves at once, with the special tokens found before, gives the same model as one
 //! loaded in turn.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use fireside::chat::settings::Settings;
 use fireside::engine::llama::{self, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model};
 use fireside::gguf;
+use llama_cpp_sys_2 as sys;
 
 use crate::support::engine::{FLOAT_NOISE, QUANTISED_NOISE, Subject, TINY, load};
-use crate::support::{Home, default_model, tiny};
+use crate::support::mutate::Random;
+use crate::support::{Home, alone, default_model, tiny};
 
 const TEXT: &str = "The cat sat on the mat.\n\n  Größe 🔥 <|im_end|> </s> <s> 12345 def f(x):";
 
@@ -79,4 +81,91 @@ fn the_log_does_not_spell_out_the_vocabulary() {
     let done = home.run(&["-p", "Hi", "-n", "1", "--verbose"]).model(&tiny("llama-bpe")).done().code(0);
     let line = done.stderr.lines().find(|line| line.contains("tokenizer.ggml.tokens")).unwrap();
     assert!(line.ends_with("= [...]"), "{line}");
+}
+
+/// The buffers in which the CPU lays weights out anew.
+fn repacked_buffers() -> Vec<sys::ggml_backend_buffer_type_t> {
+    let name = c"ggml_backend_dev_get_extra_bufts";
+    // SAFETY: the function has this type; its list lives as long as the process and ends with null.
+    unsafe {
+        let device = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
+        let address =
+            sys::ggml_backend_reg_get_proc_address(sys::ggml_backend_dev_backend_reg(device), name.as_ptr());
+        let function: sys::ggml_backend_dev_get_extra_bufts_t = std::mem::transmute(address);
+        let list = function.unwrap()(device);
+        (0..).map(|n| *list.add(n)).take_while(|buffer| !buffer.is_null()).collect()
+    }
+}
+
+/// What weights look like in such a buffer; `None`: it does not lay out this type.
+fn repacked(
+    buffer: sys::ggml_backend_buffer_type_t,
+    kind: sys::ggml_type,
+    size: [i64; 3],
+    data: &[u8],
+) -> Option<Vec<u8>> {
+    let params =
+        sys::ggml_init_params { mem_size: 1 << 16, mem_buffer: std::ptr::null_mut(), no_alloc: true };
+    // SAFETY: the tensor has the size of the data, and lives until the copy is made.
+    unsafe {
+        let context = sys::ggml_init(params);
+        let tensor = sys::ggml_new_tensor_3d(context, kind, size[0], size[1], size[2]);
+        assert_eq!(sys::ggml_nbytes(tensor), data.len());
+        let memory = sys::ggml_backend_alloc_ctx_tensors_from_buft(context, buffer);
+        let made = (!(*tensor).extra.is_null()).then(|| {
+            sys::ggml_backend_tensor_set(tensor, data.as_ptr().cast(), 0, data.len());
+            std::slice::from_raw_parts((*tensor).data.cast(), data.len()).to_vec()
+        });
+        sys::ggml_backend_buffer_free(memory);
+        sys::ggml_free(context);
+        made
+    }
+}
+
+#[test]
+fn weights_repacked_on_several_threads_are_those_of_one() {
+    if !alone("loading::weights_repacked_on_several_threads_are_those_of_one") {
+        return;
+    }
+    // SAFETY: no other thread reads the environment now. The first tensor does.
+    unsafe { std::env::set_var("GGML_PARALLEL_REPACK", "1") };
+    const COLUMNS: i64 = 4096;
+    let kinds = [
+        sys::GGML_TYPE_Q4_0,
+        sys::GGML_TYPE_Q8_0,
+        sys::GGML_TYPE_Q2_K,
+        sys::GGML_TYPE_Q4_K,
+        sys::GGML_TYPE_Q5_K,
+        sys::GGML_TYPE_Q6_K,
+        sys::GGML_TYPE_IQ4_NL,
+        sys::GGML_TYPE_MXFP4,
+    ];
+    let mut random = Random::new(1);
+    let mut compared = 0;
+    for buffer in repacked_buffers() {
+        // SAFETY: it has a name.
+        let name = unsafe { CStr::from_ptr(sys::ggml_backend_buft_name(buffer)) };
+        if name != c"CPU_REPACK" {
+            continue; // the others have their own way
+        }
+        for kind in kinds {
+            // SAFETY: a number of a type.
+            let row = unsafe { sys::ggml_row_size(kind, COLUMNS) };
+            // Pieces of 1 MiB at most, the last one shorter; and experts.
+            for size in [[COLUMNS, 5000, 1], [COLUMNS, 680, 5]] {
+                let rows = (size[1] * size[2]) as usize;
+                let data: Vec<u8> = (0..rows * row).map(|_| random.next() as u8).collect();
+                let Some(whole) = repacked(buffer, kind, size, &data) else { continue };
+                let parts = data.chunks(8 * 5 * row).flat_map(|part| {
+                    let rows = (part.len() / row) as i64;
+                    repacked(buffer, kind, [COLUMNS, rows, 1], part).unwrap()
+                });
+                assert!(whole.iter().copied().eq(parts), "{kind} {size:?}");
+                assert_ne!(whole, data);
+                compared += 1;
+            }
+        }
+    }
+    let instructions = cfg!(any(target_feature = "avx2", target_feature = "neon"));
+    assert!(compared > 1 || !instructions, "nothing was repacked");
 }

@@ -415,6 +415,8 @@ fn texts_that_once_came_out_otherwise() {
         8710920007392634203,
         8541312783541800978,
         17055269632395041608,
+        13164841786029406844,
+        16557037177823257804,
     ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }

@@ -139,25 +139,26 @@ impl Live {
     /// The rows that the tail takes in a window of these columns, where it is divided anew: the row of the tail and the
     /// byte in it with which each begins. And how many columns of the first belong to what stands above the tail.
     fn divided(&self, columns: usize) -> (usize, Vec<(usize, usize)>) {
-        let shared = self.open.column(columns);
-        let (mut begins, mut at) = (vec![(0, 0)], shared);
+        let mut shared = self.open.column(columns);
+        let (mut begins, mut at, mut begun) = (vec![(0, 0)], shared, false);
         for (n, row) in self.tail.iter().enumerate() {
             for (byte, _, cells) in characters(&row.text) {
                 if at > 0 && at + cells > columns {
-                    begins.push((n, byte));
+                    match begun {
+                        true => begins.push((n, byte)),
+                        false => shared = 0, // nothing of it fits behind what stands above
+                    }
                     at = 0;
                 }
                 at += cells;
+                begun |= cells > 0;
             }
             if !row.soft && n + 1 < self.tail.len() {
                 begins.push((n + 1, 0));
-                at = 0;
+                (at, begun) = (0, true);
             }
         }
-        if begins.get(1) != Some(&(0, 0)) {
-            return (shared, begins);
-        }
-        (0, begins.split_off(1)) // nothing of it fits behind what stands above
+        (shared, begins)
     }
 }
 

@@ -1,0 +1,50 @@
+// A tensor whose weights are laid out anew for this processor (repacked), on one thread → the same by pieces, on several.
+//
+// It takes most of the start of a large model. Rows lie one after another before and after, and formats interleave up to 16 of
+// them, so any such group is a tensor of its own. Only with GGML_PARALLEL_REPACK in the environment, which main.rs sets: llama.cpp's own
+// tools over this ggml stay as they come. project.cmake has the compiler read this file before repack.cpp.
+
+#pragma once
+
+#ifdef GGML_USE_OPENMP
+
+#include "ggml-backend-impl.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <omp.h>
+
+namespace fireside {
+
+constexpr int64_t GROUP = 64; // rows: a multiple of what any format interleaves
+constexpr int64_t PIECE = 1 << 20; // bytes: less costs more to hand out than it saves
+constexpr int THREADS = 8; // at most: more wait for memory
+
+} // namespace fireside
+
+static void fireside_repack(ggml_backend_buffer_t, ggml_tensor *, const void *, size_t, size_t); // llama.cpp's own
+
+static void ggml_backend_cpu_repack_buffer_set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data,
+                                                      size_t offset, size_t size) {
+    static const bool parallel = std::getenv("GGML_PARALLEL_REPACK") != nullptr;
+    const int64_t rows = ggml_nrows(tensor);
+    const int64_t row = tensor->nb[1]; // bytes
+    const int64_t piece = fireside::GROUP * std::max<int64_t>(1, fireside::PIECE / (fireside::GROUP * row));
+    if (!parallel || offset != 0 || rows < 2 * piece) {
+        return fireside_repack(buffer, tensor, data, offset, size);
+    }
+    const int threads = std::min(omp_get_num_procs(), fireside::THREADS);
+    #pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t first = 0; first < rows; first += piece) {
+        ggml_tensor part = *tensor;
+        part.ne[1] = std::min(piece, rows - first);
+        part.ne[2] = part.ne[3] = 1;
+        part.data = (char *) tensor->data + first * row;
+        fireside_repack(buffer, &part, (const char *) data + first * row, 0, part.ne[1] * row);
+    }
+}
+
+// With its arguments, the name stands only where llama.cpp defines the function; without, where it is put to use.
+#define ggml_backend_cpu_repack_buffer_set_tensor(...) fireside_repack(__VA_ARGS__)
+
+#endif
