@@ -52,11 +52,21 @@ def undo_and_edit(bench):
     bench.row("HE", "edit of the third message from the end, against the same", list(zip(edit, whole[bench.pairs :])), 0.15)
 
 
+def stopping(bench):
+    """W14: Ctrl-C in the middle of reading a prompt."""
+    words = ["--raw", "-n", "1", "--no-prompt-cache", "-p"]
+    begun, whole = (bench.ours(*words, " house" * count)[0] for count in (1, 1024))
+    places = [(1 + number) / (bench.pairs + 1) for number in range(bench.pairs)]
+    times = [bench.interrupted(*words, " house" * 1024, after=begun + (whole - begun) * place) for place in places]
+    bench.row("W14", "from Ctrl-C while it reads to its end, against 0.3 s", [(seconds, 0.3) for seconds in times], 1.0)
+
+
 HYBRID = {
     "H6": lambda bench: bench.on("hybrid", "H").later_questions(),
     "H8": lambda bench: bench.on("hybrid", "H").w8(),
     "H9": lambda bench: bench.on("hybrid", "H").w9(),
     "HU": lambda bench: undo_and_edit(bench.on("hybrid", "H")),
+    "H14": lambda bench: stopping(bench.on("hybrid", "H")),
 }
 
 
@@ -137,7 +147,7 @@ def resuming(bench):
     bench.row("B7", "continue a stored chat of 1,000 tokens, against llama-completion", [(a["wall"], b[0]) for a, b in pairs], 0.15)
 
 
-BIG = {"B1": start, "B3": reading, "B2": writing, "B7": resuming}
+BIG = {"B1": start, "B3": reading, "B2": writing, "B7": resuming, "B14": stopping}
 
 
 # GPUs. Reading is measured twice: in a process of its own, which also loads the driver's code, and warm, as `fireside bench` does.

@@ -34,13 +34,21 @@ fn examples() -> Vec<String> {
 /// What stands in the last column where a wide character did not fit.
 const GAP: char = '\u{e000}';
 
-/// A terminal of these columns and [`HEIGHT`] rows, and all that has scrolled off it.
+/// A terminal of these columns, of [`HEIGHT`] rows at first, and all that has scrolled off it.
 struct Page(vt100::Parser);
 
 impl Page {
     fn new(columns: u16) -> Page {
+        Page::of(columns, HEIGHT)
+    }
+
+    fn of(columns: u16, height: u16) -> Page {
         let size = |n| NonZeroU16::new(n).unwrap();
-        Page(vt100::Parser::new(size(HEIGHT), size(columns), 1_000_000))
+        Page(vt100::Parser::new(size(height), size(columns), 1_000_000))
+    }
+
+    fn height(&self) -> u16 {
+        self.0.screen().size().0.get()
     }
 
     fn write(&mut self, output: &str) {
@@ -65,7 +73,7 @@ impl Page {
     }
 
     /// The window changes, and what the terminal itself has divided into rows it divides anew.
-    fn reflow(&mut self, columns: u16) {
+    fn reflow(&mut self, columns: u16, height: u16) {
         const DIVIDED: &str = "\u{1}";
         let before = self.0.screen().size().1.into();
         let (row, _) = self.0.screen().cursor_position();
@@ -73,8 +81,8 @@ impl Page {
             let end = |row| if screen.row_wrapped(row) { DIVIDED } else { "" };
             screen.rows(0, before).zip(0..).map(|(text, row)| text.replace(GAP, "") + end(row)).collect()
         });
-        rows.truncate(rows.len() - usize::from(HEIGHT - 1 - row));
-        *self = Page::new(columns);
+        rows.truncate(rows.len() - usize::from(self.height() - 1 - row));
+        *self = Page::of(columns, height);
         self.write(&rows.join("\n").replace(&format!("{DIVIDED}\n"), ""));
     }
 
@@ -97,7 +105,7 @@ impl Page {
             let shown = screen.rows_formatted(0, columns).zip(0..);
             shown.map(|(formatted, row)| formatted + wrapped(row)).collect()
         });
-        let cursor = format!("{} {column}", rows.len() - usize::from(HEIGHT) + usize::from(row));
+        let cursor = format!("{} {column}", rows.len() - usize::from(self.height()) + usize::from(row));
         while rows.pop_if(|row| row.is_empty()).is_some() {}
         rows.push(cursor);
         rows
@@ -130,7 +138,7 @@ fn shown<'a>(columns: u16, pieces: impl IntoIterator<Item = &'a str>) -> Vec<Str
     for piece in pieces {
         page.write(&live.push(&sanitize(piece), columns.into(), HEIGHT.into()));
     }
-    page.write(&live.end(columns.into()));
+    page.write(&live.end(columns.into(), HEIGHT.into()));
     page.rows()
 }
 
@@ -210,7 +218,7 @@ fn plain(columns: u16, text: &str) -> Vec<String> {
     let mut page = Page::new(columns);
     let mut live = Live::new(LOOK, columns.into(), true, "");
     page.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
-    page.write(&live.end(columns.into()));
+    page.write(&live.end(columns.into(), HEIGHT.into()));
     page.texts()
 }
 
@@ -356,7 +364,7 @@ fn are_rendered(texts: &[String]) {
             assert!(out.len() < 100 * end + 100_000, "{} bytes for {end} of {:?}", out.len(), &name);
             rest = &rest[end..];
         }
-        acts_on_nothing(&live.end(80), &name);
+        acts_on_nothing(&live.end(80, HEIGHT.into()), &name);
     }
 }
 
@@ -403,7 +411,8 @@ fn comes_out_like_the_whole(corpus: &[String], random: &mut Random) {
 fn texts_that_once_came_out_otherwise() {
     // Code and comments that overlap; empty rows after one that the terminal divides; a terminal that joins such a
     // row with the unfinished one below when the window changes; a typed row while the cursor is behind a full one; rows
-    // that are longer than a window that has become narrower; long lines with wide characters, divided anew.
+    // that are longer than a window that has become narrower; long lines with wide characters, divided
+    // anew; a tail that does so beyond the screen.
     for seed in [
         10327815428740484894,
         1705064983775800024,
@@ -417,6 +426,7 @@ fn texts_that_once_came_out_otherwise() {
         17055269632395041608,
         13164841786029406844,
         16557037177823257804,
+        1816974503623337269,
     ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }
@@ -570,7 +580,10 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
         acts_on_nothing(&output, "");
         page.write(&around(&output, || Below::of(&typed).drawn(live.column(), columns.into(), "2")));
         match random.below(12) {
-            0 => page.write(&around(&(live.set_aside(columns.into()) + NOTICE + "\n"), String::new)),
+            0 => page.write(&around(
+                &(live.set_aside(columns.into(), HEIGHT.into()) + NOTICE + "\n"),
+                String::new,
+            )),
             1 => typed.clear(),
             2..6 => typed += MARKS[random.below(MARKS.len())],
             _ => continue,
@@ -579,7 +592,7 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
     }
     typed += "x";
     let row = Below::of(&typed);
-    page.write(&around(&live.end(columns.into()), || row.drawn(0, columns.into(), "2")));
+    page.write(&around(&live.end(columns.into(), HEIGHT.into()), || row.drawn(0, columns.into(), "2")));
     let without = |mut rows: Vec<String>| {
         rows.retain(|row| row != NOTICE);
         while rows.pop_if(|row| row.is_empty()).is_some() {}
@@ -589,7 +602,7 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
     whole.write("> a question\n");
     let mut live = Live::new(LOOK, columns.into(), true, "");
     whole.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
-    whole.write(&live.end(columns.into()));
+    whole.write(&live.end(columns.into(), HEIGHT.into()));
     let mut rows = page.texts();
     let below = rows.pop().unwrap();
     assert!(below.starts_with("> ") && below.ends_with('x'), "{below:?}, {typed:?} typed, seed {seed}");
@@ -601,15 +614,20 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
     let above: Vec<String> = (0..HEIGHT * 2).map(|n| format!("line {n} before")).collect();
     above.iter().for_each(|line| page.write(&format!("{line}\n")));
     let mut live = Live::new(LOOK, columns.into(), true, "");
-    let mut width = columns;
+    let (mut width, mut height) = (columns, HEIGHT);
     for piece in pieces {
         if random.below(6) == 0 {
             width = 20 + random.below(100) as u16;
-            if reflows { page.reflow(width) } else { page.resize(width) }
+            if reflows {
+                height = [HEIGHT, 3, 2 * HEIGHT][usize::from(width % 3)];
+                page.reflow(width, height);
+            } else {
+                page.resize(width);
+            }
         }
-        page.write(&live.push(&sanitize(piece), width.into(), HEIGHT.into()));
+        page.write(&live.push(&sanitize(piece), width.into(), height.into()));
     }
-    page.write(&live.end(width.into()));
+    page.write(&live.end(width.into(), height.into()));
     let rows = page.texts();
     for line in &above {
         assert!(rows.contains(line), "{line:?} is gone, seed {seed}");

@@ -17,8 +17,9 @@ pub struct Live {
     /// The rows of the tail on the screen, at least one; the cursor is at the end of the last.
     tail: Vec<Row>,
     open: Open,
-    /// The columns of the window when they were drawn.
+    /// The columns and rows of the window when they were drawn.
     columns: usize,
+    height: usize,
     /// Suspensions of the program until then.
     suspensions: usize,
     /// Whether the cursor may be moved back; if not, only finished rows are shown.
@@ -34,6 +35,7 @@ impl Live {
             tail: vec![Row::default()],
             open: Open::default(),
             columns: columns.max(1),
+            height: 1,
             suspensions: terminal::suspensions(),
             redraws,
         }
@@ -41,26 +43,25 @@ impl Live {
 
     /// The output for the next piece, which has no control characters, in a window of this size.
     pub fn push(&mut self, text: &str, columns: usize, height: usize) -> String {
-        let columns = columns.max(1);
-        self.markdown.set_columns(columns);
+        self.markdown.set_columns(columns.max(1));
         self.markdown.push(text);
         let rows = self.markdown.take();
         let most = height.saturating_sub(1).max(1);
         let tail = if self.redraws { self.markdown.tail(most) } else { Vec::new() };
-        self.draw(rows, tail, columns)
+        self.draw(rows, tail, columns, height)
     }
 
     /// The output at the end of the answer; the cursor is then at the beginning of a row.
-    pub fn end(&mut self, columns: usize) -> String {
+    pub fn end(&mut self, columns: usize, height: usize) -> String {
         self.markdown.finish();
         let rows = self.markdown.take();
-        self.draw(rows, Vec::new(), columns.max(1))
+        self.draw(rows, Vec::new(), columns, height)
     }
 
     /// The output that makes room for something else, which begins in an empty row and ends with one. The tail
     /// is drawn again after it.
-    pub fn set_aside(&mut self, columns: usize) -> String {
-        let out = self.draw(Vec::new(), Vec::new(), columns.max(1));
+    pub fn set_aside(&mut self, columns: usize, height: usize) -> String {
+        let out = self.draw(Vec::new(), Vec::new(), columns, height);
         self.open = Open::default();
         out
     }
@@ -73,19 +74,20 @@ impl Live {
     }
 
     /// Draws finished rows and the tail after them in place of the tail that is on the screen.
-    fn draw(&mut self, mut finished: Vec<Row>, mut tail: Vec<Row>, columns: usize) -> String {
+    fn draw(&mut self, mut finished: Vec<Row>, mut tail: Vec<Row>, columns: usize, height: usize) -> String {
+        let (columns, height) = (columns.max(1), height.max(1));
         if tail.is_empty() {
             tail.push(Row::default());
         }
         let resumed = std::mem::replace(&mut self.suspensions, terminal::suspensions()) != self.suspensions;
-        let removed = match columns != self.columns {
-            _ if resumed => Some(String::new()),
-            true => Some(self.after_resize(columns)),
-            false => None,
-        };
-        if resumed {
+        let removed = if resumed {
             self.open = Open::default();
-        }
+            Some(String::new())
+        } else if columns != self.columns || height < self.height {
+            Some(self.after_resize(columns, height))
+        } else {
+            None
+        };
         for row in &mut finished {
             row.soft = row.soft && self.open.add(&row.text, columns);
             if !row.soft {
@@ -95,7 +97,7 @@ impl Live {
         let kept = finished.len();
         let rows = [finished, tail].concat();
         let out = removed.map_or_else(|| self.changed(&rows), |removed| removed + &joined(&rows));
-        self.columns = columns;
+        (self.columns, self.height) = (columns, height);
         self.tail = rows[kept..].to_vec();
         out
     }
@@ -114,11 +116,12 @@ impl Live {
     }
 
     /// The output that removes the tail after the window has changed.
-    fn after_resize(&mut self, columns: usize) -> String {
+    fn after_resize(&mut self, columns: usize, height: usize) -> String {
         let (shared, begins) = self.divided(columns);
         let all = begins.len();
         // Terminals that reflow have divided and joined rows, others have not: the fewer rows count.
-        let rows = if terminal::reflows() { all } else { all.min(self.tail.len()) };
+        let divided = if terminal::reflows() { all } else { all.min(self.tail.len()) };
+        let rows = divided.min(height); // what has scrolled away stays
         if shared > 0 && rows == all {
             self.open = Open::default(); // what stands before the tail in its row is finished, and stays
             let rest = if shared < columns { format!("\x1b[{shared}C\x1b[J\n") } else { "\n\x1b[J".into() };

@@ -92,7 +92,10 @@ impl Screen {
 
     /// Takes the unfinished rows of the answer off the screen; its next piece brings them back.
     pub(super) fn set_answer_aside(&mut self) {
-        let out = self.rendered.as_mut().map_or_else(String::new, |live| live.set_aside(window().0));
+        let out = self.rendered.as_mut().map_or_else(String::new, |live| {
+            let (columns, rows) = window();
+            live.set_aside(columns, rows)
+        });
         if !out.is_empty() {
             let _ = print(&out); // the next piece of the answer reports a failure
         }
@@ -125,7 +128,8 @@ impl Screen {
         if let Some(mut live) = self.rendered.take() {
             self.make_room();
             self.at_line_start = self.at_line_start.map(|_| true);
-            return live.end(window().0);
+            let (columns, rows) = window();
+            return live.end(columns, rows);
         }
         self.make_room();
         self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
