@@ -29,6 +29,13 @@ fn logged(log: &str, kind: &str, passes: impl Fn(&str) -> bool) -> f64 {
 /// What a device has, in MiB: weights, memory of the context, compute buffers.
 type Figures = [f64; 3];
 
+/// The device that a buffer of llama.cpp's log is on. Those of workers are all RPC0, which counts the devices of one; its
+/// address ends with the worker's number: `RPC0[127.0.0.1 port 7002 #1:12]`.
+fn device_of(buffer: &str) -> String {
+    let worker = buffer.split_once(" #").and_then(|(_, end)| end.split_once(':'));
+    worker.map_or_else(|| buffer.to_string(), |(number, _)| format!("RPC{number}"))
+}
+
 /// The plan of `show --json` for each device and what llama.cpp's log says of it. Main memory is the last one.
 fn by_device(show: &Value, log: &str) -> Vec<(String, Figures, Figures)> {
     let devices = show["memory"]["plan"]["devices"].as_array().unwrap();
@@ -39,7 +46,7 @@ fn by_device(show: &Value, log: &str) -> Vec<(String, Figures, Figures)> {
         let name = device["name"].as_str().unwrap();
         let planned =
             ["weights", "kv", "compute"].map(|what| device[what].as_f64().unwrap() / f64::from(1 << 20));
-        let its = |buffer: &str| match gpus.iter().find(|gpu| buffer.starts_with(**gpu)) {
+        let its = |buffer: &str| match gpus.iter().find(|gpu| device_of(buffer).starts_with(**gpu)) {
             Some(gpu) => *gpu == name,
             None => name == *main,
         };
@@ -94,28 +101,35 @@ fn the_plan_is_no_less_than_what_llama_cpp_allocates() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// The same on two devices: this machine's memory and a worker on it.
+/// The same on several devices: this machine's memory and workers on it.
 #[test]
 fn the_plan_holds_on_each_of_several_devices() {
-    let (worker, home) = (Worker::start(&["--cache-size", "0"]), Home::new());
+    let (one, home) = (Worker::start(&["--cache-size", "0"]), Home::new());
+    let two = Worker::start(&["--cache-size", "0", "--token-file", one.token().to_str().unwrap()]);
     let family = |name: &str| Some(repository().join(format!("tests/families/{name}.gguf")));
-    let cases: [(Option<PathBuf>, &[&str]); 7] = [
-        (default_model(), &["--gpu-layers", "2"]),
-        (default_model(), &["--no-kv-offload"]),
-        (family("llama-bpe"), &[]),
-        (family("llama-bpe"), &["--gpu-layers", "2"]),
-        (family("llama-bpe"), &["--no-kv-offload"]),
-        (family("deepseek-v1"), &["-ncmoe", "2"]),
-        (family("gpt-oss"), &["-ncmoe", "1"]),
+    let cases: [(Option<PathBuf>, &[&Worker], &[&str]); 13] = [
+        (default_model(), &[&one], &["--gpu-layers", "2"]),
+        (default_model(), &[&one], &["--no-kv-offload"]),
+        (family("llama-bpe"), &[&one], &[]),
+        (family("llama-bpe"), &[&one], &["--gpu-layers", "2"]),
+        (family("llama-bpe"), &[&one], &["--no-kv-offload"]),
+        (family("deepseek-v1"), &[&one], &["-ncmoe", "2"]),
+        (family("gpt-oss"), &[&one], &["-ncmoe", "1"]),
+        (default_model(), &[&one, &two], &["--gpu-layers", "99"]),
+        (default_model(), &[&one, &two], &["--tensor-split", "3,1", "--gpu-layers", "20"]),
+        (default_model(), &[&one, &two], &["--split-mode", "none", "--main-gpu", "1", "--gpu-layers", "99"]),
+        (family("llama-bpe"), &[&one, &two], &["--tensor-split", "1,1"]),
+        (family("gpt-oss"), &[&one, &two], &["--override-tensor", "exps=CPU", "--gpu-layers", "99"]),
+        (family("deepseek-v1"), &[&one, &two], &["--no-kv-offload", "--gpu-layers", "99"]),
     ];
-    for (model, placed) in cases {
+    for (model, workers, placed) in cases {
         let Some(model) = model else { continue };
         let common = ["--ctx-size=512", "--no-repack", "--no-mmap", "--flash-attn=on"];
         let args = [&common[..], placed].concat();
-        let show = with_workers(&home, &[&worker], &[&["show", "--json"], &args[..]].concat());
+        let show = with_workers(&home, workers, &[&["show", "--json"], &args[..]].concat());
         let show = show.arg(&model).done().code(0).json();
         let run = [&args[..], &["-v", "-p", "Hi", "-n", "1", "--raw"]].concat();
-        let log = with_workers(&home, &[&worker], &run).model(&model).done().code(0).stderr;
+        let log = with_workers(&home, workers, &run).model(&model).done().code(0).stderr;
         let devices = by_device(&show, &log);
         assert!(devices.len() > 1, "{show}");
         for (name, planned, real) in devices {

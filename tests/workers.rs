@@ -30,7 +30,7 @@ impl Worker {
         Worker { home, running, address }
     }
 
-    fn token(&self) -> PathBuf {
+    pub(crate) fn token(&self) -> PathBuf {
         self.home.path(".local/state/fireside/worker-token")
     }
 
