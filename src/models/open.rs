@@ -112,6 +112,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         trained_context: gguf::memory::trained_context(&header).map(|tokens| tokens as usize),
     };
     let load = LoadOptions {
+        threads: threads.count,
         special_ids: before.as_ref().and_then(|before| special_ids(&header, before)),
         ..LoadOptions::new(settings, parts(&header))
     };

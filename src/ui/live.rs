@@ -8,7 +8,7 @@ use super::markdown::{Look, Markdown, Row};
 use super::wrap::{is_joined, width_of};
 use super::{terminal, width};
 
-/// Most bytes of a line with wide characters that the terminal divides by itself.
+/// The most bytes of a line, from its first wide character on, that are left to the terminal to divide.
 const MOST: usize = 64 << 10;
 
 /// An answer on its way to a terminal.
@@ -89,7 +89,7 @@ impl Live {
             None
         };
         for row in &mut finished {
-            row.soft = row.soft && self.open.add(&row.text, columns);
+            row.soft = row.soft && self.open.add(&row.text);
             if !row.soft {
                 self.open = Open::default();
             }
@@ -121,7 +121,8 @@ impl Live {
         let all = begins.len();
         // Terminals that reflow have divided and joined rows, others have not: the fewer rows count.
         let divided = if terminal::reflows() { all } else { all.min(self.tail.len()) };
-        let rows = divided.min(height); // what has scrolled away stays
+        let below = usize::from(terminal::is_text_below());
+        let rows = divided.min(height - below.min(height - 1)); // what has scrolled away stays
         if shared > 0 && rows == all {
             self.open = Open::default(); // what stands before the tail in its row is finished, and stays
             let rest = if shared < columns { format!("\x1b[{shared}C\x1b[J\n") } else { "\n\x1b[J".into() };
@@ -133,9 +134,9 @@ impl Live {
             self.open = Open::default();
         }
         for above in &self.tail[line.unwrap_or(0)..row] {
-            self.open.add(&above.text, self.columns);
+            self.open.add(&above.text);
         }
-        self.open.add(&self.tail[row].text[..byte], self.columns);
+        self.open.add(&self.tail[row].text[..byte]);
         upwards(rows - 1)
     }
 
@@ -165,7 +166,7 @@ impl Live {
     }
 }
 
-/// Finished text above the tail that is of the same line for the terminal, which has divided it.
+/// Text above the tail that is of the same line for the terminal, which has divided it: finished, or beyond reach.
 #[derive(Default)]
 struct Open {
     /// The cells of its beginning, where every character has one.
@@ -179,32 +180,16 @@ impl Open {
         self.cells == 0 && self.rest.is_empty()
     }
 
-    /// A row that goes on below was drawn in a window of these columns. `false`: where the terminal will divide
-    /// it is not known; the row has to end the line.
-    fn add(&mut self, text: &str, columns: usize) -> bool {
-        let mut at = 0;
+    /// A row goes on below. `false`: the line is too long to be kept, and has to end.
+    fn add(&mut self, text: &str) -> bool {
         for (_, c, cells) in characters(text) {
-            if c == '\t' {
-                let end = after_tab(at, columns);
-                (at..end).for_each(|_| self.put(' ', 1));
-                at = end;
-                if at == columns {
-                    return false; // some terminals drop blanks there when they divide it anew
-                }
+            if !self.rest.is_empty() || cells > 1 {
+                self.rest.extend(Some(c).filter(|_| cells > 0));
             } else {
-                self.put(c, cells);
-                at += cells;
+                self.cells += cells;
             }
         }
         self.rest.len() <= MOST
-    }
-
-    fn put(&mut self, c: char, cells: usize) {
-        if self.rest.is_empty() && cells < 2 {
-            self.cells += cells;
-        } else {
-            self.rest.push(c);
-        }
     }
 
     /// The column behind it in a window of these columns, which is the last of all behind a full row; 0: nothing.
@@ -240,16 +225,11 @@ fn joined(rows: &[Row]) -> String {
     out
 }
 
-/// The column after a row of at most `columns`.
+/// The column after a row of at most `columns`. A tab leads to the next multiple of 8, but not beyond the row.
 fn end(text: &str, columns: usize) -> usize {
     let mut parts = text.split('\t').map(width);
     let first = parts.next().unwrap_or(0);
-    parts.fold(first, |at, part| after_tab(at, columns) + part).min(columns)
-}
-
-/// A tab leads to the next multiple of 8, but not beyond the row.
-fn after_tab(column: usize, columns: usize) -> usize {
-    (column / 8 * 8 + 8).min(columns).max(column)
+    parts.fold(first, |at, part| (at / 8 * 8 + 8).min(columns) + part).min(columns)
 }
 
 /// The characters of a row with their places in it and their cells, without its SGR sequences. Tabs, and
@@ -262,7 +242,7 @@ fn characters(text: &str) -> impl Iterator<Item = (usize, char, usize)> {
             escaped = c != 'm';
             return None;
         }
-        let joined = c == '\t' || is_joined(c) || last.replace(c) == Some('\u{200d}');
-        Some((byte, c, if joined { 0 } else { width_of(c) }))
+        let behind_joiner = last.replace(c) == Some('\u{200d}');
+        Some((byte, c, if behind_joiner || is_joined(c) { 0 } else { width_of(c) }))
     })
 }

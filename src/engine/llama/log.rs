@@ -14,6 +14,8 @@ pub struct Hooks {
 
 static HOOKS: OnceLock<Hooks> = OnceLock::new();
 static NOT_LOCKED: AtomicBool = AtomicBool::new(false);
+/// The last line that only details something.
+static LAST_DETAIL: Mutex<String> = Mutex::new(String::new());
 static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Installs the hooks; later calls have no effect.
@@ -41,6 +43,11 @@ extern "C" fn on_terminate() {
     abort(&reason().unwrap_or("an error inside it that it did not expect".into()))
 }
 
+/// Whether the last detail was the same: a tensor that is repacked in pieces says so for each of them.
+fn is_repeated(text: &str) -> bool {
+    LAST_DETAIL.lock().is_ok_and(|mut last| std::mem::replace(&mut *last, text.into()) == text)
+}
+
 extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
     let Some(text) = c_text(text) else { return };
     let line = text.trim_end();
@@ -56,7 +63,9 @@ extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char
     if text.contains("failed to mlock") || text.contains("mlock not supported") {
         NOT_LOCKED.store(true, Ordering::Relaxed);
     }
-    if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log) {
+    if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log)
+        && !(level == llama_cpp_sys_2::GGML_LOG_LEVEL_DEBUG && is_repeated(&text))
+    {
         log(&text);
     }
 }

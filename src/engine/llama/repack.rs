@@ -8,14 +8,40 @@ use std::mem::transmute;
 use std::ptr::null_mut;
 
 use llama_cpp_sys_2 as sys;
+#[cfg(target_os = "linux")]
+use nix::libc;
 
 use super::computer::{Computer, cpu, function};
+
+/// From now on, weights that this thread loads are repacked by so many threads, where OpenMP is there
+/// (build/include/parallel_repack.h). By itself that would take one per processor, whatever quota there is.
+pub(super) fn repack_with(threads: u32) {
+    #[cfg(target_os = "linux")]
+    for name in [c"libgomp.so.1", c"libomp.so.5"] {
+        // SAFETY: asks for a library that llama.cpp has loaded, whose function has this type in every version.
+        unsafe {
+            let library = libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+            if library.is_null() {
+                continue;
+            }
+            let function = libc::dlsym(library, c"omp_set_num_threads".as_ptr());
+            if !function.is_null() {
+                let set: extern "C" fn(c_int) = transmute(function);
+                set(threads as c_int);
+            }
+            libc::dlclose(library);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = threads;
+}
 
 /// Multiplies by a matrix of zeros in the layout that llama.cpp would choose. `false`: it would not repack such
 /// a weight, and nothing was done. `kind` is ggml's number of the element type. A third dimension counts the
 /// experts that have a matrix each. Both come from a checked header.
 pub fn multiply_repacked(kind: u32, dims: &[u64], threads: u32) -> bool {
     let (Some(cpu), Some(computer)) = (cpu(), Computer::cpu(threads)) else { return false };
+    repack_with(threads);
     let dims: Vec<i64> = dims.iter().map(|length| *length as i64).collect();
     // SAFETY: all tensors belong to `context`, which has room for them, and the buffers outlive their use. Types
     // and shapes fit together. The order of the calls is that of llama.cpp's loader and of ggml's own tests.

@@ -26,6 +26,7 @@ use super::lent::selected;
 use super::log::{contained, forget_errors, reason};
 use super::pages::MappedPages;
 use super::placement::Placement;
+use super::repack::repack_with;
 use crate::chat::Settings;
 use crate::chat::settings::Numa;
 use crate::engine::alphabet::Alphabet;
@@ -42,6 +43,8 @@ pub struct LoadOptions {
     pub mlock: bool,
     /// Whether weights may be repacked for this processor's instructions.
     pub repack: bool,
+    /// The threads that repack them.
+    pub threads: u32,
     pub parts: Parts,
     /// Special token ids known from an earlier load.
     pub special_ids: Option<SpecialIds>,
@@ -136,6 +139,7 @@ impl Weights {
         mut progress: impl FnMut(f32) -> bool,
     ) -> Result<Weights> {
         spread(options.numa);
+        repack_with(options.threads);
         forget_errors();
         let mut stopped = false;
         let workers = if options.placement.gpus.is_empty() { Vec::new() } else { selected() };
@@ -251,6 +255,7 @@ impl LoadOptions {
             mmap: !settings.no_mmap,
             mlock: settings.mlock,
             repack: !settings.no_repack,
+            threads: settings.threads.unwrap_or(1),
             parts,
             special_ids: None,
         }

@@ -1,6 +1,7 @@
 //! Spans → rows of a terminal, wrapped between words as ui/wrap.rs does it for text without styles.
 //!
-//! A word longer than a row is divided where the terminal itself would do it, so that it can be copied whole.
+//! A word longer than a row is divided where the terminal itself would do it, so that it can be copied whole, except
+//! where a wide character leaves a gap.
 
 use super::style::{Span, Style};
 use crate::ui::wrap::{is_joined, may_break, width_of};

@@ -21,6 +21,10 @@ cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/llama-mma
     APPEND PROPERTY COMPILE_OPTIONS -include mapped_pages.h)
 cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/repack.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/ggml/src"
     APPEND PROPERTY COMPILE_OPTIONS -include parallel_repack.h)
+file(STRINGS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/repack.cpp" fireside_found REGEX "void ggml_backend_cpu_repack_buffer_set_tensor\\(")
+if (NOT fireside_found)
+    message(FATAL_ERROR "parallel_repack.h takes the place of a function that ggml no longer has")
+endif()
 cmake_language(DEFER CALL set_property TARGET ggml-rpc PROPERTY SOURCES 
     "${CMAKE_SOURCE_DIR}/ggml/src/ggml-rpc/ggml-rpc.cpp;${fireside_files}/rpc/transport.cpp")
 cmake_language(DEFER CALL target_include_directories ggml-rpc PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-rpc")

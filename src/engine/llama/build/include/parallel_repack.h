@@ -1,8 +1,9 @@
-// A tensor whose weights are laid out anew for this processor (repacked), on one thread → the same by pieces, on several.
+// A tensor whose weights are laid out anew for this processor (repacked), on one thread → the same in pieces, on several.
 //
-// It takes most of the start of a large model. Rows lie one after another before and after, and formats interleave up to 16 of
-// them, so any such group is a tensor of its own. Only with GGML_PARALLEL_REPACK in the environment, which main.rs sets: llama.cpp's own
-// tools over this ggml stay as they come. project.cmake has the compiler read this file before repack.cpp.
+// Repacking takes most of the start of a large model. Rows lie one after another before and after, and formats interleave up to 16
+// of them, so a group of rows can be treated as a tensor of its own. As many threads as OpenMP would take on this one
+// (repack.rs says how many). Only with GGML_PARALLEL_REPACK in the environment, which main.rs sets: llama.cpp's own tools over this
+// ggml stay as they come. project.cmake has the compiler read this file before repack.cpp.
 
 #pragma once
 
@@ -17,7 +18,7 @@
 namespace fireside {
 
 constexpr int64_t GROUP = 64; // rows: a multiple of what any format interleaves
-constexpr int64_t PIECE = 1 << 20; // bytes: less costs more to hand out than it saves
+constexpr int64_t PIECE = 1 << 20; // bytes: smaller ones cost more to hand out than they save
 constexpr int THREADS = 8; // at most: more wait for memory
 
 } // namespace fireside
@@ -30,10 +31,10 @@ static void ggml_backend_cpu_repack_buffer_set_tensor(ggml_backend_buffer_t buff
     const int64_t rows = ggml_nrows(tensor);
     const int64_t row = tensor->nb[1]; // bytes
     const int64_t piece = fireside::GROUP * std::max<int64_t>(1, fireside::PIECE / (fireside::GROUP * row));
-    if (!parallel || offset != 0 || rows < 2 * piece) {
+    const int threads = std::min(omp_get_max_threads(), fireside::THREADS);
+    if (!parallel || threads < 2 || offset != 0 || size != ggml_nbytes(tensor) || rows < 2 * piece) {
         return fireside_repack(buffer, tensor, data, offset, size);
     }
-    const int threads = std::min(omp_get_num_procs(), fireside::THREADS);
     #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t first = 0; first < rows; first += piece) {
         ggml_tensor part = *tensor;
