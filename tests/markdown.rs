@@ -427,6 +427,7 @@ fn texts_that_once_came_out_otherwise() {
         13164841786029406844,
         16557037177823257804,
         1816974503623337269,
+        18204324125853872002,
     ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }

@@ -232,17 +232,15 @@ fn end(text: &str, columns: usize) -> usize {
     parts.fold(first, |at, part| (at / 8 * 8 + 8).min(columns) + part).min(columns)
 }
 
-/// The characters of a row with their places in it and their cells, without its SGR sequences. Tabs, and
-/// characters that some terminals combine, count as none, so that never too many rows are erased.
+/// The characters of a row with their places in it and their cells, without its SGR sequences. Tabs and characters
+/// that combine with the one before them count as none.
 fn characters(text: &str) -> impl Iterator<Item = (usize, char, usize)> {
-    let mut last = None;
     let mut escaped = false;
     text.char_indices().filter_map(move |(byte, c)| {
         if escaped || c == '\x1b' {
             escaped = c != 'm';
             return None;
         }
-        let behind_joiner = last.replace(c) == Some('\u{200d}');
-        Some((byte, c, if behind_joiner || is_joined(c) { 0 } else { width_of(c) }))
+        Some((byte, c, if is_joined(c) { 0 } else { width_of(c) }))
     })
 }
