@@ -412,7 +412,7 @@ fn texts_that_once_came_out_otherwise() {
     // Code and comments that overlap; empty rows after one that the terminal divides; a terminal that joins such a
     // row with the unfinished one below when the window changes; a typed row while the cursor is behind a full one; rows
     // that are longer than a window that has become narrower; long lines with wide characters, divided
-    // anew; a tail that does so beyond the screen.
+    // anew; a tail that does so beyond the screen; emoji that some terminals combine.
     for seed in [
         10327815428740484894,
         1705064983775800024,
@@ -428,6 +428,7 @@ fn texts_that_once_came_out_otherwise() {
         16557037177823257804,
         1816974503623337269,
         18204324125853872002,
+        14496924897852074969,
     ] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }

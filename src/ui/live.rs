@@ -117,7 +117,12 @@ impl Live {
 
     /// The output that removes the tail after the window has changed.
     fn after_resize(&mut self, columns: usize, height: usize) -> String {
-        let (shared, begins) = self.divided(columns);
+        let divided = self.divided(columns, Reading::Widest);
+        if divided != self.divided(columns, Reading::Narrowest) {
+            self.open = Open::default();
+            return "\n".into(); // what cannot be found for sure stays
+        }
+        let (shared, begins) = divided;
         let all = begins.len();
         // Terminals that reflow have divided and joined rows, others have not: the fewer rows count.
         let divided = if terminal::reflows() { all } else { all.min(self.tail.len()) };
@@ -142,11 +147,11 @@ impl Live {
 
     /// The rows that the tail takes in a window of these columns, where it is divided anew: the row of the tail and the
     /// byte in it with which each begins. And how many columns of the first belong to what stands above the tail.
-    fn divided(&self, columns: usize) -> (usize, Vec<(usize, usize)>) {
-        let mut shared = self.open.column(columns);
+    fn divided(&self, columns: usize, reading: Reading) -> (usize, Vec<(usize, usize)>) {
+        let mut shared = self.open.column(columns, reading);
         let (mut begins, mut at, mut begun) = (vec![(0, 0)], shared, false);
         for (n, row) in self.tail.iter().enumerate() {
-            for (byte, _, cells) in characters(&row.text) {
+            for (byte, cells) in cells(characters(&row.text), reading) {
                 if at > 0 && at + cells > columns {
                     match begun {
                         true => begins.push((n, byte)),
@@ -182,9 +187,10 @@ impl Open {
 
     /// A row goes on below. `false`: the line is too long to be kept, and has to end.
     fn add(&mut self, text: &str) -> bool {
-        for (_, c, cells) in characters(text) {
-            if !self.rest.is_empty() || cells > 1 {
-                self.rest.extend(Some(c).filter(|_| cells > 0));
+        for (_, c) in characters(text) {
+            let cells = width_of(c);
+            if !self.rest.is_empty() || cells > 1 || is_unsure(c) {
+                self.rest.extend(Some(c).filter(|c| cells > 0 || is_unsure(*c)));
             } else {
                 self.cells += cells;
             }
@@ -193,10 +199,10 @@ impl Open {
     }
 
     /// The column behind it in a window of these columns, which is the last of all behind a full row; 0: nothing.
-    fn column(&self, columns: usize) -> usize {
+    fn column(&self, columns: usize, reading: Reading) -> usize {
         let begin = if self.cells > 0 { (self.cells - 1) % columns + 1 } else { 0 };
-        let next = |at, cells| if at + cells > columns { cells } else { at + cells };
-        self.rest.chars().map(width_of).fold(begin, next)
+        let next = |at, (_, cells)| if at + cells > columns { cells } else { at + cells };
+        cells(self.rest.char_indices(), reading).fold(begin, next)
     }
 }
 
@@ -232,15 +238,74 @@ fn end(text: &str, columns: usize) -> usize {
     parts.fold(first, |at, part| (at / 8 * 8 + 8).min(columns) + part).min(columns)
 }
 
-/// The characters of a row with their places in it and their cells, without its SGR sequences. Tabs and characters
-/// that combine with the one before them count as none.
-fn characters(text: &str) -> impl Iterator<Item = (usize, char, usize)> {
-    let mut escaped = false;
-    text.char_indices().filter_map(move |(byte, c)| {
-        if escaped || c == '\x1b' {
-            escaped = c != 'm';
-            return None;
-        }
-        Some((byte, c, if is_joined(c) { 0 } else { width_of(c) }))
+/// How a terminal counts the cells of characters that make up one emoji: each by itself, or all as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Widest,
+    Narrowest,
+}
+
+/// The character that joins emoji, and the one that makes an emoji of the character before it.
+const JOINER: char = '\u{200d}';
+const PRESENTATION: char = '\u{fe0f}';
+
+/// Whether terminals count the cells of a character, or of the next, in different ways.
+fn is_unsure(c: char) -> bool {
+    matches!(c, JOINER | PRESENTATION) || is_joined(c) && width_of(c) > 0
+}
+
+/// The places of characters with their cells. Letters of flags have one or two each, skin tones two or none.
+fn cells(
+    characters: impl Iterator<Item = (usize, char)>,
+    reading: Reading,
+) -> impl Iterator<Item = (usize, usize)> {
+    let mut before = None;
+    characters.map(move |(at, c)| {
+        let before = before.replace(c);
+        let cells = match reading {
+            Reading::Widest if c == PRESENTATION => usize::from(before.is_some_and(|c| width_of(c) == 1)),
+            Reading::Widest if is_unsure(c) => 2 * width_of(c).min(1),
+            Reading::Narrowest if before == Some(JOINER) => 0,
+            Reading::Narrowest if is_unsure(c) => usize::from(width_of(c) == 1),
+            _ => width_of(c),
+        };
+        (at, cells)
     })
+}
+
+/// The characters of a row with their places in it, without its SGR sequences.
+fn characters(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut escaped = false;
+    text.char_indices().filter(move |(_, c)| {
+        let part = escaped || *c == '\x1b';
+        if part {
+            escaped = *c != 'm';
+        }
+        !part
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_differ_in_the_cells_of_emoji_only() {
+        let of =
+            |text: &str, reading| cells(characters(text), reading).map(|(_, cells)| cells).sum::<usize>();
+        for (text, narrowest, widest) in [
+            ("na\u{308}ive 中\x1b[1m!\x1b[m", 9, 9),
+            ("👍", 2, 2),
+            ("👍🏽", 2, 4),
+            ("👩\u{200d}🚀", 2, 4),
+            ("❤\u{fe0f}", 1, 2),
+            ("🇫🇷", 2, 4),
+        ] {
+            assert_eq!(
+                (of(text, Reading::Narrowest), of(text, Reading::Widest)),
+                (narrowest, widest),
+                "{text}"
+            );
+        }
+    }
 }
