@@ -362,7 +362,7 @@ impl App<'_> {
         self.screen.restyle(session.settings());
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
-            for (about, found) in models::build(session.settings()) {
+            for (about, found) in models::build(&self.config, session.settings()) {
                 self.screen.note(&format!("{about}: {found}"));
             }
         }

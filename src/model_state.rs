@@ -1,6 +1,6 @@
 //! Model files → what fireside remembers about them: the model used last, the results of loading, the facts
 //! in the headers, and which files fireside downloaded. Also the signals that killed llama.cpp on this
-//! machine.
+//! machine, and how many threads prefill fastest on it.
 //!
 //! One small JSON file in the user's state folder. It is only a cache, with two exceptions: without it, the
 //! model used last is unknown, and downloads in the hub's cache count as another program's.
@@ -23,6 +23,8 @@ struct Contents {
     files: BTreeMap<PathBuf, FileState>,
     /// A build of llama.cpp on a processor → the signal that kills it there when weights are repacked.
     crashes: BTreeMap<String, String>,
+    /// A build of llama.cpp on a machine, with the numbers of threads tried there → the one that prefills fastest.
+    prefill_threads: BTreeMap<String, u32>,
     headers: Headers,
     /// Files that fireside downloaded; `None` if version 0.1 wrote last, which listed them in `fetched.json`.
     fetched: Option<BTreeSet<PathBuf>>,
@@ -133,6 +135,16 @@ impl ModelState {
     pub fn remember_crash(&self, machine: &str, signal: &str) {
         let found = (machine.to_string(), signal.to_string());
         let _ = self.change(|contents| contents.crashes.extend([found])); // otherwise it crashes again
+    }
+
+    /// The number of threads that prefills fastest, if measured under these `conditions`.
+    pub fn prefill_threads(&self, conditions: &str) -> Option<u32> {
+        self.read().prefill_threads.remove(conditions)
+    }
+
+    pub fn remember_prefill_threads(&self, conditions: &str, count: u32) {
+        let found = (conditions.to_string(), count);
+        let _ = self.change(|contents| contents.prefill_threads.extend([found])); // otherwise it is measured again
     }
 
     /// The facts about each of these files (path, bytes, modification time in nanoseconds since 1970), in the

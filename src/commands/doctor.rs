@@ -49,7 +49,7 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
 fn findings(context: &CommandContext) -> Vec<Finding> {
     let config = context.config;
     let mut all = vec![fine("version", env!("CARGO_PKG_VERSION"))];
-    all.extend(models::build(config.settings()).into_iter().map(|(about, found)| fine(about, found)));
+    all.extend(models::build(config, config.settings()).into_iter().map(|(about, found)| fine(about, found)));
     if let Some(trouble) = models::trouble_here(config) {
         all.push(Finding { about: "weights", found: "not repacked".into(), trouble: Some(trouble) });
     }

@@ -14,7 +14,8 @@ pub(super) fn device(
     settings: &Settings,
     threads: Threads,
 ) -> (String, Option<String>) {
-    let cpu = format!("CPU, {threads}");
+    let prefill = settings.threads_batch.filter(|count| *count != threads.count);
+    let cpu = format!("CPU, {threads}{}", prefill.map_or(String::new(), |n| format!(", {n} for prefill")));
     if let Some(plan) = plan.filter(|plan| plan.gpu_layers > 0) {
         let used = gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0);
         let names: Vec<&str> = used.map(|(gpu, _)| gpu.description.as_str()).collect();

@@ -47,6 +47,7 @@ pub use error::{Error, Remedies};
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
+use threads::prefill_threads;
 pub use threads::{Threads, threads};
 pub use workers::{lendable, select_workers, serve};
 
@@ -92,8 +93,12 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
 }
 
 /// llama.cpp's build, devices and threads: pairs of name and value.
-pub fn build(settings: &Settings) -> Vec<(&'static str, String)> {
+pub fn build(config: &Config, settings: &Settings) -> Vec<(&'static str, String)> {
     let (info, threads) = (system_info(), threads(settings));
+    let state = ModelState::at(config.paths.as_ref().map(|paths| paths.model_state.clone()));
+    let prefill = prefill_threads(settings, &state, &machine(), false).map(|n| format!("{n} (measured)"));
+    let prefill = prefill.or(settings.threads_batch.map(|n| n.to_string()));
+    let prefill = prefill.map_or(String::new(), |number| format!("; prefill: {number}"));
     let known = devices().into_iter().map(|device| match device.kind {
         DeviceKind::Cpu => format!("{} ({})", device.name, device.description.trim()),
         _ => described(&device),
@@ -103,7 +108,7 @@ pub fn build(settings: &Settings) -> Vec<(&'static str, String)> {
         ("llama.cpp", format!("{}, {}", llama::BINDING, processor::built_for(&info))),
         ("instructions", info.trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
-        ("threads", format!("{}: {}", threads.count, threads.why.explained())),
+        ("threads", format!("{}: {}{prefill}", threads.count, threads.why.explained())),
     ];
     build.extend(plugins().map(|plugins| ("back ends", plugins.to_string())));
     build

@@ -12,7 +12,10 @@ use super::device::device;
 use super::fit::{Survey, chosen};
 use super::memory::weights_bytes;
 use super::templates::template_of;
-use super::{Error, advice_of, entry_of, find, of_sections, places, probe, refused, select_workers, threads};
+use super::{
+    Error, advice_of, entry_of, find, of_sections, places, prefill_threads, probe, refused, select_workers,
+    threads,
+};
 use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
@@ -62,14 +65,19 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let unreadable = |source: std::io::Error| Error::Unreadable { path: path.into(), source };
     let files = gguf::parts(&header);
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
-    let state = state.entry(path, &stamp);
-    let before = state.get();
     let survey = Survey::of(&header, config.settings())?;
     let extent = survey.plan(config.settings(), survey.batch_size(config.settings()))?.extent();
+    // A seed stands for a reproducible answer, which no measurement may decide.
+    let may_measure = kept.is_some() && config.settings().sampling.seed.is_none();
     // What was chosen for this machine is recorded with every answer, as if it were given: a replay must not
     // depend on what is measured later.
-    let (attention, slow_flash) =
-        attention(before.as_ref(), kept.is_some(), &survey, config.settings(), extent);
+    let prefill = prefill_threads(config.settings(), &state, &machine(), may_measure && extent != "all");
+    let prefill = prefill.map(|n| Assignment::of("threads-batch", &n.to_string(), Source::Machine));
+    let advice: Vec<Assignment> = advice.into_iter().chain(prefill).collect();
+    let config = config.advised(advice.clone());
+    let state = state.entry(path, &stamp);
+    let before = state.get();
+    let (attention, slow_flash) = attention(before.as_ref(), may_measure, &survey, config.settings(), extent);
     let no_flash = slow_flash.then(|| Assignment::of("flash-attn", "off", Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(no_flash).collect();
     let config = config.advised(advice.clone());
@@ -213,10 +221,11 @@ fn fingerprint(
 }
 
 /// Whether flash attention is the better way, if that had to be measured, with its conditions; and whether to
-/// go without it. `remembers`: the result will be known at the next start.
+/// go without it. `may_measure`: no seed asks for what is reproducible, and the result will be known at the next
+/// start.
 fn attention(
     before: Option<&FileState>,
-    remembers: bool,
+    may_measure: bool,
     survey: &Survey,
     settings: &Settings,
     extent: &str,
@@ -224,9 +233,8 @@ fn attention(
     let Some(shape) = to_measure(survey.header, settings) else { return (None, false) };
     let conditions = conditions(settings, extent);
     let known = before.and_then(|file| file.flash_is_better(&conditions));
-    // A seed stands for a reproducible answer, which no measurement may decide.
-    let now = known.is_none() && remembers && settings.sampling.seed.is_none();
-    let measured = now.then(|| flash_is_better(shape, threads(settings).count)).flatten();
+    let measured =
+        (known.is_none() && may_measure).then(|| flash_is_better(shape, threads(settings).count)).flatten();
     let slow_flash = measured.or(known) == Some(false);
     (
         measured.map(|better| (better, conditions)),

@@ -2,8 +2,9 @@
 //!
 //! llama.cpp's threads wait for each other after every operation, by spinning: a thread that a slow core runs,
 //! or one that the system has paused, holds up all others. So there is one per fast core, and no more than the
-//! processors whose time a container may use. Everything is read from `/proc` and `/sys` below a root folder,
-//! so that tests can give the files of other machines.
+//! processors whose time a container may use. Prefill shares out its work in smaller pieces and waits less for
+//! memory: there slow cores and second threads of a core may help, which is measured once. Everything is read
+//! from `/proc` and `/sys` below a root folder, so that tests can give the files of other machines.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +13,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::chat::Settings;
+use crate::engine::llama::fastest_prefill;
+use crate::model_state::ModelState;
 use crate::units::count;
 
 /// A number of threads, at least one.
@@ -36,10 +39,54 @@ pub enum Why {
     Quota,
 }
 
+/// This machine's.
+static HERE: LazyLock<Here> = LazyLock::new(|| on_linux(Path::new("/")).unwrap_or_else(elsewhere));
+
+#[derive(Debug, PartialEq)]
+struct Here {
+    threads: Threads,
+    /// Larger numbers, in ascending order, that may prefill faster: with the slower cores, and with every
+    /// processor of each core.
+    more: Vec<u32>,
+}
+
 /// The threads for a model with these settings.
 pub fn threads(settings: &Settings) -> Threads {
-    static HERE: LazyLock<Threads> = LazyLock::new(|| on_linux(Path::new("/")).unwrap_or_else(elsewhere));
-    settings.threads.map_or_else(|| *HERE, |count| Threads { count, why: Why::Given })
+    settings.threads.map_or_else(|| HERE.threads, |count| Threads { count, why: Why::Given })
+}
+
+/// The number of threads for prefill, if another one than [`threads`] was measured to be faster on this
+/// `machine`. `now`: it may be measured.
+pub(super) fn prefill_threads(
+    settings: &Settings,
+    state: &ModelState,
+    machine: &str,
+    now: bool,
+) -> Option<u32> {
+    let given = settings.threads.is_some() || settings.threads_batch.is_some();
+    Some(&*HERE).filter(|_| !given)?.prefill(state, machine, now, fastest_prefill)
+}
+
+impl Here {
+    fn prefill(
+        &self,
+        state: &ModelState,
+        machine: &str,
+        now: bool,
+        measure: impl FnOnce(&[u32]) -> Option<u32>,
+    ) -> Option<u32> {
+        if self.more.is_empty() {
+            return None;
+        }
+        let counts = [&[self.threads.count], &self.more[..]].concat();
+        let conditions = format!("{machine}, {counts:?}");
+        let known = state.prefill_threads(&conditions);
+        let measured = if known.is_none() && now { measure(&counts) } else { None };
+        if let Some(count) = measured {
+            state.remember_prefill_threads(&conditions, count);
+        }
+        known.or(measured).filter(|count| *count != self.threads.count && counts.contains(count))
+    }
 }
 
 impl fmt::Display for Threads {
@@ -71,7 +118,7 @@ impl Why {
 const FAST: f64 = 0.6;
 
 /// `None` if the files are not there.
-fn on_linux(root: &Path) -> Option<Threads> {
+fn on_linux(root: &Path) -> Option<Here> {
     let status = read(&root.join("proc/self/status"))?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let allowed = cpus(list);
@@ -86,9 +133,15 @@ fn on_linux(root: &Path) -> Option<Threads> {
     } else {
         Why::Cores
     };
-    let quota = quota(root).map(|processors| (processors as u32).max(1)).filter(|quota| *quota < most);
-    let limited = quota.map(|count| Threads { count, why: Why::Quota });
-    Some(limited.unwrap_or(Threads { count: most.max(1), why }))
+    let quota = quota(root).map_or(u32::MAX, |processors| (processors as u32).max(1));
+    let threads = if quota < most {
+        Threads { count: quota, why: Why::Quota }
+    } else {
+        Threads { count: most.max(1), why }
+    };
+    let all = [cores(root, &allowed), allowed.len() as u32].map(|all| all.min(quota));
+    let more: BTreeSet<u32> = all.into_iter().filter(|count| *count > threads.count).collect();
+    Some(Here { threads, more: more.into_iter().collect() })
 }
 
 /// The physical cores of these processors: siblings share one.
@@ -185,17 +238,18 @@ fn read(path: &Path) -> Option<String> {
 }
 
 /// Without `/proc`: on Apple's processors the performance cores, on others all processors.
-fn elsewhere() -> Threads {
+fn elsewhere() -> Here {
     let performance = cfg!(target_os = "macos").then(|| {
         let asked = Command::new("/usr/sbin/sysctl").arg("hw.perflevel0.physicalcpu").output();
         let line = String::from_utf8(asked.ok()?.stdout).ok()?;
         line.rsplit_once(": ")?.1.trim().parse().ok().filter(|count| *count > 0)
     });
-    let all = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    match performance.flatten() {
+    let all = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let threads = match performance.flatten() {
         Some(count) => Threads { count, why: Why::PerformanceCores },
-        None => Threads { count: all(), why: Why::Cores },
-    }
+        None => Threads { count: all, why: Why::Cores },
+    };
+    Here { threads, more: Some(all).filter(|all| *all > threads.count).into_iter().collect() }
 }
 
 #[cfg(test)]
@@ -259,15 +313,22 @@ mod tests {
         }
 
         fn threads(&self) -> (u32, Why) {
-            let Threads { count, why } = on_linux(self.0.path()).unwrap();
+            let Threads { count, why } = on_linux(self.0.path()).unwrap().threads;
             (count, why)
+        }
+
+        /// The numbers that may prefill faster.
+        fn more(&self) -> Vec<u32> {
+            on_linux(self.0.path()).unwrap().more
         }
     }
 
     #[test]
     fn siblings_count_once() {
         assert_eq!(Machine::of(8).threads(), (8, Why::Cores));
+        assert_eq!(Machine::of(8).more(), [0; 0]);
         assert_eq!(Machine::of(16).with_siblings(8).threads(), (8, Why::Cores));
+        assert_eq!(Machine::of(16).with_siblings(8).more(), [16]);
         assert_eq!(on_linux(Path::new("/nowhere")), None);
     }
 
@@ -293,6 +354,7 @@ mod tests {
             .with("sys/devices/cpu_core/cpus", "0-15")
             .with("sys/devices/cpu_atom/cpus", "16-31");
         assert_eq!(machine.threads(), (8, Why::PerformanceCores));
+        assert_eq!(machine.more(), [24, 32]);
         machine.may_run_on("16-19");
         assert_eq!(machine.threads(), (4, Why::Affinity), "no performance cores among them");
         machine.may_run_on("0,2,20");
@@ -322,6 +384,8 @@ mod tests {
         let machine = || Machine::of(128).with_siblings(64);
         let quota = "sys/fs/cgroup/cpu.max";
         assert_eq!(machine().in_group("/").with(quota, "200000 100000").threads(), (2, Why::Quota));
+        assert_eq!(machine().in_group("/").with(quota, "200000 100000").more(), [0; 0]);
+        assert_eq!(machine().in_group("/").with(quota, "9900000 100000").more(), [99]);
         assert_eq!(machine().in_group("/").with(quota, "max 100000").threads(), (64, Why::Cores));
         assert_eq!(machine().in_group("/").with(quota, "9900000 100000").threads(), (64, Why::Cores));
         assert_eq!(machine().in_group("/").threads(), (64, Why::Cores));
@@ -361,5 +425,24 @@ mod tests {
             .with("sys/fs/cgroup/cpu,cpuacct/a/b/cpu.cfs_quota_us", "-1")
             .with("sys/fs/cgroup/cpu,cpuacct/a/b/cpu.cfs_period_us", "100000");
         assert_eq!(old.threads(), (5, Why::Quota));
+    }
+
+    #[test]
+    fn the_threads_for_prefill_are_measured_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = ModelState::at(Some(folder.path().join("models.json")));
+        let here = |more: &[u32]| Here {
+            threads: Threads { count: 8, why: Why::PerformanceCores },
+            more: more.to_vec(),
+        };
+        let never = |_: &[u32]| -> Option<u32> { panic!("measured") };
+        assert_eq!(here(&[]).prefill(&state, "m", true, never), None, "there is no other number");
+        assert_eq!(here(&[24, 32]).prefill(&state, "m", false, never), None);
+        let of = |counts: &[u32]| Some(counts[1]);
+        assert_eq!(here(&[24, 32]).prefill(&state, "m", true, of), Some(24));
+        assert_eq!(here(&[24, 32]).prefill(&state, "m", false, never), Some(24));
+        assert_eq!(here(&[16]).prefill(&state, "m", false, never), None, "in another container");
+        assert_eq!(here(&[24, 32]).prefill(&state, "n", true, |counts| Some(counts[0])), None);
+        assert_eq!(here(&[24, 32]).prefill(&state, "n", true, never), None);
     }
 }

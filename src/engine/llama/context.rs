@@ -81,6 +81,9 @@ pub(super) struct Context<'w> {
     cancel: Box<AtomicPtr<c_void>>,
     /// The number of vocabulary tokens, which is the length of a row of logits.
     vocabulary: usize,
+    /// The threads for decoding, for prefill, and those that a batch of several tokens would take now.
+    threads: (u32, u32),
+    several: u32,
     weights: PhantomData<&'w Weights>,
 }
 
@@ -137,7 +140,8 @@ impl<'w> Context<'w> {
         };
         // SAFETY: the model is loaded, and its vocabulary is part of it.
         let vocabulary = unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) };
-        Ok(Context { raw, cancel, vocabulary: vocabulary as usize, weights: PhantomData })
+        let (vocabulary, threads) = (vocabulary as usize, (options.threads, options.threads_batch));
+        Ok(Context { raw, cancel, vocabulary, threads, several: threads.1, weights: PhantomData })
     }
 
     /// Evaluates a batch; `cancel` aborts it. The CPU and Metal check in mid-batch; CUDA, Vulkan and RPC
@@ -161,6 +165,12 @@ impl<'w> Context<'w> {
             seq_id: sequence_of.as_mut_ptr(),
             logits: logits.as_mut_ptr(),
         };
+        let (threads, for_prefill) = self.threads;
+        let several = if batch.len() > FEW { for_prefill } else { threads };
+        if std::mem::replace(&mut self.several, several) != several {
+            // SAFETY: only sets two numbers.
+            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), threads as i32, several as i32) };
+        }
         forget_errors();
         self.cancel.store((&raw const cancel).cast_mut().cast(), Ordering::Release);
         // SAFETY: each array has an entry per row, and `sequences` one per sequence of any; they live until the
@@ -274,6 +284,9 @@ impl Drop for Context<'_> {
         contained(|| unsafe { sys::llama_free(self.raw.as_ptr()) });
     }
 }
+
+/// The most tokens of a batch that takes the threads of decoding: few tokens wait for memory, as one does.
+const FEW: usize = 32;
 
 /// The return value of `llama_decode` when `cancelled` has aborted a batch.
 const ABORTED: i32 = 2;
