@@ -100,12 +100,19 @@ struct HeaderFacts {
 #[derive(Debug, Clone, Default)]
 pub struct ModelState {
     file: Option<PathBuf>,
+    /// Whether it is only read.
+    unchanged: bool,
 }
 
 impl ModelState {
     /// `None` remembers nothing.
     pub fn at(file: Option<PathBuf>) -> ModelState {
-        ModelState { file }
+        ModelState { file, unchanged: false }
+    }
+
+    /// The same, to be read only: nothing that is learnt from now on is kept.
+    pub fn unchanged(self) -> ModelState {
+        ModelState { unchanged: true, ..self }
     }
 
     /// The entry for the model at `path`, valid while its files have this stamp.
@@ -200,7 +207,7 @@ impl ModelState {
 
     /// Changes the file under a lock; an error if another process holds it for too long.
     fn change(&self, change: impl FnOnce(&mut Contents)) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+        let Some(file) = self.file.as_ref().filter(|_| !self.unchanged) else { return Ok(()) };
         let _lock = lock_folder(folder_of(file))?;
         let before = self.read();
         let mut contents = before.clone();

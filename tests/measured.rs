@@ -129,6 +129,10 @@ fn attention_is_measured_at_the_first_use() {
     flash_is(&home, false);
     assert_eq!(used(&[]), "off");
     assert_eq!(kept(&mut state(&home))["flash_is_better"][1], false, "it is measured once");
+    let before = state(&home);
+    assert_eq!(used(&["--incognito"]), "off", "what is known counts");
+    used(&["--incognito", "--threads", "2"]);
+    assert_eq!(state(&home), before, "but nothing is kept");
     assert_eq!(used(&["--flash-attn", "on"]), "on");
     used(&["--threads", "2"]);
     assert!(kept(&mut state(&home))["flash_is_better"][0].as_str().unwrap().contains("threads: 2"));

@@ -1,39 +1,38 @@
 //! A header and what was measured → how attention is computed: as llama.cpp does by itself, or without flash
 //! attention where that is faster on this machine.
 
-use super::memory::context_limit;
-use super::on_gpu;
-use crate::chat::settings::{Auto, CacheType, Settings};
+use crate::chat::settings::{Auto, CacheType, CtxSize, Settings};
 use crate::engine::llama::AttentionShape;
-use crate::gguf::{self, Header};
+use crate::gguf::Header;
 
-/// The largest share of free memory that the scores may take which flash attention never stores.
+/// The largest share of free memory that the scores may take which flash attention never stores, in a context of so
+/// many tokens unless the user asks for one.
 const SCORES_SHARE: u64 = 16;
+const CONTEXT: usize = 32_768;
 
 /// The most heads, and numbers in a head, of attention that is measured.
 const MOST_HEADS: u32 = 256;
 const MOST_LENGTH: u32 = 1024;
 
-/// The attention that can be measured for a model: on a CPU, where the user leaves the choice.
+/// The attention that can be measured for a model: where the user leaves the choice.
 pub(super) fn to_measure(header: &Header, settings: &Settings) -> Option<AttentionShape> {
     // What is measured has no quantised cache; and llama.cpp quantises values only with flash attention.
     let plain = [settings.cache_type_k, settings.cache_type_v]
         .iter()
         .all(|kind| matches!(kind, CacheType::F32 | CacheType::F16 | CacheType::BF16));
-    let free = plain && settings.flash_attn == Auto::Auto && !on_gpu(settings);
-    shape(header).filter(|_| free)
+    shape(header).filter(|_| plain && settings.flash_attn == Auto::Auto)
 }
 
-/// Whether there is room for the scores of a batch at the end of the context.
+/// Whether there is room for the scores of a batch at the end of a context of at most `limit` tokens, of `free`
+/// bytes.
 pub(super) fn scores_fit(
     shape: AttentionShape,
-    header: &Header,
     settings: &Settings,
-    batch_size: u32,
+    (limit, batch_size): (usize, u32),
+    free: u64,
 ) -> bool {
-    let Ok(context) = context_limit(header, settings) else { return false };
-    let available = gguf::memory::available_memory().unwrap_or(u64::MAX);
-    shape.score_bytes(context, batch_size as usize) <= available / SCORES_SHARE
+    let context = if settings.ctx_size == CtxSize::Auto { limit.min(CONTEXT) } else { limit };
+    shape.score_bytes(context, batch_size as usize) <= free / SCORES_SHARE
 }
 
 /// `None` without attention, and for latent attention, which is computed in another way.
@@ -58,6 +57,7 @@ fn shape(header: &Header) -> Option<AttentionShape> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gguf;
     use crate::gguf::sample::Sample;
 
     fn header(numbers: &[(&str, u32)]) -> Header {
@@ -86,10 +86,20 @@ mod tests {
         let numbers = [("block_count", 3), ("embedding_length", 64), ("attention.head_count", 4)];
         let header = header(&numbers);
         let measured = |settings| to_measure(&header, &settings).is_some();
-        let cpu = Settings { gpu_layers: Some(0), ..Settings::default() };
-        assert!(measured(cpu.clone()));
-        assert!(!measured(Settings { flash_attn: Auto::On, ..cpu.clone() }));
-        assert!(!measured(Settings { cache_type_k: CacheType::Q8_0, ..cpu.clone() }));
-        assert!(!measured(Settings { cache_type_v: CacheType::Q8_0, ..cpu }));
+        assert!(measured(Settings::default()));
+        assert!(!measured(Settings { flash_attn: Auto::On, ..Settings::default() }));
+        assert!(!measured(Settings { cache_type_k: CacheType::Q8_0, ..Settings::default() }));
+        assert!(!measured(Settings { cache_type_v: CacheType::Q8_0, ..Settings::default() }));
+    }
+
+    #[test]
+    fn scores_of_a_long_context_have_to_fit_only_if_it_is_asked_for() {
+        let shape = AttentionShape { heads: 32, kv_heads: 8, key_length: 64, value_length: 64, layers: 16 };
+        let fit = |settings: &Settings, free| scores_fit(shape, settings, (131_072, 256), free);
+        assert!(fit(&Settings::default(), 16 << 30), "1 GiB at 32,768 tokens");
+        assert!(!fit(&Settings::default(), 15 << 30));
+        let long = Settings { ctx_size: CtxSize::Trained, ..Settings::default() };
+        assert!(!fit(&long, 63 << 30), "4 GiB at 131,072");
+        assert!(fit(&long, 64 << 30));
     }
 }

@@ -4,13 +4,14 @@
 use regex_lite::Regex;
 
 use super::Error;
+use super::attention::scores_fit;
 use super::memory::{
     SMALLEST_CONTEXT, bits, context_limit, first_batch_size, limited, wanted_context, weights_bytes,
 };
-use super::plan::{ENOUGH, Machine, Plan, Share, plan, planned_context, usable};
+use super::plan::{CPU, ENOUGH, Machine, Plan, Share, plan, planned_context, usable};
 use crate::chat::Settings;
-use crate::chat::settings::SplitMode;
-use crate::engine::llama::{self, ContextOptions, Device, DeviceKind, Room};
+use crate::chat::settings::{Auto, SplitMode};
+use crate::engine::llama::{self, AttentionShape, ContextOptions, Device, DeviceKind, Room};
 use crate::gguf::layers::Layers;
 use crate::gguf::{self, Header};
 use crate::settings::{Assignment, Source};
@@ -132,6 +133,32 @@ impl<'h> Survey<'h> {
         Ok(plan(&self.layers, self.machine(batch), settings, context))
     }
 
+    /// How much of the model is on which GPUs, in a few words.
+    pub(super) fn extent(&self, plan: &Plan) -> String {
+        let used = self.gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0);
+        let names: Vec<&str> = used.map(|(gpu, _)| gpu.description.as_str()).collect();
+        format!("{} {names:?}", plan.extent())
+    }
+
+    /// The device that computes all of attention, by name, if one does.
+    pub(super) fn attention_on(&self, plan: &Plan, settings: &Settings) -> Option<&str> {
+        plan.only_device(&self.gpus).filter(|device| *device == CPU || !settings.no_kv_offload)
+    }
+
+    /// Whether attention of this shape has room without flash attention, where this plan puts it.
+    pub(super) fn scores_fit(&self, shape: AttentionShape, plan: &Plan, settings: &Settings) -> bool {
+        let batch = self.batch_size(settings);
+        let without = Settings { flash_attn: Auto::Off, ..settings.clone() };
+        let (Ok(limit), Ok(other)) = (wanted_context(self.header, settings), self.plan(&without, batch))
+        else {
+            return false;
+        };
+        let gpu =
+            self.attention_on(plan, settings).and_then(|name| self.gpus.iter().find(|gpu| gpu.name == name));
+        let free = gpu.map_or(self.main, |gpu| usable(gpu, self.main)).unwrap_or(ENOUGH);
+        other.extent() == plan.extent() && scores_fit(shape, settings, (limit, batch), free)
+    }
+
     fn machine(&self, batch: u32) -> Machine<'_> {
         let (batch, outputs) = (batch as usize, ContextOptions::OUTPUTS);
         Machine { gpus: &self.gpus, main: self.main, batch, outputs }
@@ -142,7 +169,8 @@ impl<'h> Survey<'h> {
         let plan = self.plan(settings, batch)?;
         let room = plan.room(&self.gpus, if settings.fit { gguf::memory::available_memory } else { || None });
         if self.gpus.is_empty() {
-            let limit = context_limit(self.header, settings)?;
+            let scores = if settings.flash_attn == Auto::Off { plan.compute_per_token } else { 0.0 };
+            let limit = context_limit(self.header, settings, scores)?;
             return Ok(Fit { gpus: self.gpus, plan: None, room, limit });
         }
         if !settings.fit {

@@ -123,13 +123,14 @@ fn trained(header: &Header) -> usize {
 }
 
 /// The maximum context in tokens on the CPU alone: the requested or the trained size, if it fits into memory.
-/// An error with the figures if it does not.
-pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usize, Error> {
+/// An error with the figures if it does not. `computing`: bytes of compute buffers that each of its tokens takes.
+pub(super) fn context_limit(header: &Header, settings: &Settings, computing: f64) -> Result<usize, Error> {
     let available = gguf::memory::available_memory().filter(|_| settings.fit);
     let Some(available) = available else {
         return wanted_context(header, settings);
     };
-    let needs = Needs::of(header, settings.cache_type_k, settings.cache_type_v);
+    let mut needs = Needs::of(header, settings.cache_type_k, settings.cache_type_v);
+    needs.per_token += computing;
     let fits = (available >= needs.fixed()).then(|| needs.tokens_in(available));
     limited(header, settings, fits, |tokens| needs.with_context(tokens), available)
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::about::{About, count};
-use super::attention::{scores_fit, to_measure};
+use super::attention::to_measure;
 use super::device::device;
 use super::fit::{Survey, chosen};
 use super::memory::weights_bytes;
+use super::plan::Plan;
 use super::templates::template_of;
 use super::{
     Error, advice_of, entry_of, find, of_sections, places, prefill_threads, probe, refused, select_workers,
@@ -57,7 +58,8 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let config = config.advised(advice.clone());
     select_workers(&config)?;
     let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
-    let state = ModelState::at(kept.map(|p| p.model_state.clone()));
+    let state = ModelState::at(config.paths.as_ref().map(|paths| paths.model_state.clone()));
+    let state = if kept.is_some() { state } else { state.unchanged() };
     let crashes = state.crash(&machine()).filter(|_| !config.settings().no_repack);
     let no_repack = crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(no_repack).collect();
@@ -66,22 +68,25 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let files = gguf::parts(&header);
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let survey = Survey::of(&header, config.settings())?;
-    let extent = survey.plan(config.settings(), survey.batch_size(config.settings()))?.extent();
+    let plan = survey.plan(config.settings(), survey.batch_size(config.settings()))?;
+    let extent = survey.extent(&plan);
     // A seed stands for a reproducible answer, which no measurement may decide.
     let may_measure = kept.is_some() && config.settings().sampling.seed.is_none();
     // What was chosen for this machine is recorded with every answer, as if it were given: a replay must not
     // depend on what is measured later.
-    let prefill = prefill_threads(config.settings(), &state, &machine(), may_measure && extent != "all");
+    let prefill =
+        prefill_threads(config.settings(), &state, &machine(), may_measure && plan.extent() != "all");
     let prefill = prefill.map(|n| Assignment::of("threads-batch", &n.to_string(), Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(prefill).collect();
     let config = config.advised(advice.clone());
     let state = state.entry(path, &stamp);
     let before = state.get();
-    let (attention, slow_flash) = attention(before.as_ref(), may_measure, &survey, config.settings(), extent);
+    let (attention, slow_flash) =
+        attention(before.as_ref(), may_measure, (&survey, &plan), config.settings(), &extent);
     let no_flash = slow_flash.then(|| Assignment::of("flash-attn", "off", Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(no_flash).collect();
     let config = config.advised(advice.clone());
-    let (measured, batch_size) = measured(before.as_ref(), attention, config.settings(), extent);
+    let (measured, batch_size) = measured(before.as_ref(), attention, config.settings(), &extent);
     let batch_size = batch_size.unwrap_or_else(|| survey.batch_size(config.settings()));
     let ours = config.settings().batch_size.is_none();
     let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
@@ -226,28 +231,28 @@ fn fingerprint(
 fn attention(
     before: Option<&FileState>,
     may_measure: bool,
-    survey: &Survey,
+    (survey, plan): (&Survey, &Plan),
     settings: &Settings,
     extent: &str,
 ) -> (Option<(bool, String)>, bool) {
-    let Some(shape) = to_measure(survey.header, settings) else { return (None, false) };
+    let device = survey.attention_on(plan, settings);
+    let Some((shape, device)) = to_measure(survey.header, settings).zip(device) else { return (None, false) };
     let conditions = conditions(settings, extent);
     let known = before.and_then(|file| file.flash_is_better(&conditions));
-    let measured =
-        (known.is_none() && may_measure).then(|| flash_is_better(shape, threads(settings).count)).flatten();
+    let measured = (known.is_none() && may_measure)
+        .then(|| flash_is_better(shape, device, threads(settings).count))
+        .flatten();
     let slow_flash = measured.or(known) == Some(false);
-    (
-        measured.map(|better| (better, conditions)),
-        slow_flash && scores_fit(shape, survey.header, settings, survey.batch_size(settings)),
-    )
+    (measured.map(|better| (better, conditions)), slow_flash && survey.scores_fit(shape, plan, settings))
 }
 
-/// What the speed of a model depends on besides its file, as a key. `extent`: how much of it is on GPUs; the number
-/// of layers changes with every program that takes some of their memory.
+/// What the speed of a model depends on besides its file, as a key. `extent`: how much of it is on which GPUs; the
+/// number of layers changes with every program that takes some of their memory.
 fn conditions(settings: &Settings, extent: &str) -> String {
     let context = ContextOptions::new(settings, 0, 0, threads(settings).count);
     let (placement, repacked) = (Placement::new(settings), !settings.no_repack);
-    format!("{}, {context:?}, {placement:?}, on GPUs {extent}, weights repacked {repacked}", llama::BINDING)
+    let machine = machine();
+    format!("{machine}, {context:?}, {placement:?}, on GPUs {extent}, weights repacked {repacked}")
 }
 
 /// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.

@@ -24,6 +24,8 @@ const CONTEXT: usize = 8192;
 const CONTEXT_STEP: usize = 256;
 /// Bytes that every model fits into: of a device whose free memory is unknown.
 pub(super) const ENOUGH: u64 = 1 << 50;
+/// llama.cpp's name of the CPU as a device.
+pub(super) const CPU: &str = "CPU";
 
 /// Bytes that a model takes of one device's memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -110,6 +112,16 @@ impl Plan {
             0 => "none",
             _ if self.aside => "part",
             _ => "all",
+        }
+    }
+
+    /// The device that evaluates all layers, by name, if one does; workers are not counted.
+    pub fn only_device<'a>(&self, gpus: &'a [Device]) -> Option<&'a str> {
+        let mut used = gpus.iter().zip(&self.gpus).filter(|(_, share)| share.weights > 0).map(|(gpu, _)| gpu);
+        match (used.next(), used.next()) {
+            (None, _) => Some(CPU),
+            (Some(gpu), None) if !self.aside && gpu.kind != DeviceKind::Lent => Some(&gpu.name),
+            _ => None,
         }
     }
 

@@ -1,17 +1,21 @@
-//! The shape of a model's attention → whether flash attention is faster on this processor, by measurement.
+//! The shape of a model's attention → whether flash attention is faster on a device, by measurement.
 //!
 //! llama.cpp always prefers flash attention. On a processor with matrix units (Intel AMX) it evaluates one row at
-//! a time there, and a model with many small heads then generates at less than half its speed. The two graphs
-//! here are those of `build_attn_mha` in llama-graph.cpp, without a model around them: zeros take as long as
-//! any other numbers.
+//! a time there, and a model with many small heads then generates at less than half its speed; so it may be on GPUs
+//! for which llama.cpp has only simple flash kernels. The two graphs here are those of `build_attn_mha` in
+//! llama-graph.cpp, without a model around them: zeros take as long as any other numbers.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use llama_cpp_sys_2 as sys;
 
 use super::computer::{Computer, Graph};
+use super::devices::handle;
 use super::log::contained;
 
 /// The attention of a model, without the layers' weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttentionShape {
     /// The number of heads of the queries, and of the keys and values: a divisor of it.
     pub heads: u32,
@@ -44,13 +48,22 @@ const ROUNDS: usize = 3;
 /// noise of other load may decide.
 const PAYS: f64 = 0.75;
 
-/// Whether flash attention is the better way on this many threads, in the common mix of prefill and decoding.
-/// `None` if it cannot be measured. Takes a tenth of a second for a small model.
-pub fn flash_is_better(shape: AttentionShape, threads: u32) -> Option<bool> {
+/// Whether flash attention is the better way on the device of this name, the CPU with so many threads, in the common
+/// mix of prefill and decoding. `None` if it cannot be measured. Takes a tenth of a second for a small model; a
+/// process measures once.
+pub fn flash_is_better(shape: AttentionShape, device: &str, threads: u32) -> Option<bool> {
+    static MEASURED: Mutex<BTreeMap<(AttentionShape, String, u32), Option<bool>>> =
+        Mutex::new(BTreeMap::new());
+    let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (shape, device.to_string(), threads);
+    *measured.entry(key).or_insert_with(|| measure(shape, device, threads))
+}
+
+fn measure(shape: AttentionShape, device: &str, threads: u32) -> Option<bool> {
     contained(|| {
-        let cpu = Computer::cpu(threads)?;
+        let computer = Computer::of(handle(device)?, threads)?;
         let layers = shape.layers.min(LAYERS);
-        let graph = |layers, rows, flash| attention(&cpu, shape, layers, rows, flash);
+        let graph = |layers, rows, flash| attention(&computer, shape, layers, rows, flash);
         let [off, on] = [false, true].map(|flash| Some((graph(layers, 1, flash)?, graph(1, ROWS, flash)?)));
         let (off, on) = (off?, on?);
         let cost = |(decode, prefill): &(Graph, Graph)| {
@@ -66,7 +79,7 @@ pub fn flash_is_better(shape: AttentionShape, threads: u32) -> Option<bool> {
 
 /// The attention of some layers for one batch of `rows`. `None`: out of memory.
 fn attention(
-    cpu: &Computer,
+    computer: &Computer,
     shape: AttentionShape,
     layers: u32,
     rows: i64,
@@ -75,7 +88,7 @@ fn attention(
     const TENSORS: usize = 16; // for each layer
     // SAFETY: the context has room for the tensors of each layer.
     unsafe {
-        Graph::new(cpu, TENSORS * layers as usize, |context, graph| {
+        Graph::new(computer, TENSORS * layers as usize, |context, graph| {
             (0..layers).for_each(|_| add_layer(context, graph, shape, rows, flash));
         })
     }
@@ -131,7 +144,8 @@ mod tests {
             let seconds = attention(&cpu, SMALL, 2, rows, flash).unwrap().run().unwrap();
             assert!(seconds > 0.0, "{rows} rows, flash attention {flash}");
         }
-        assert!(flash_is_better(SMALL, 1).is_some());
+        assert!(flash_is_better(SMALL, "CPU", 1).is_some());
+        assert_eq!(flash_is_better(SMALL, "Pretend0", 1), None);
     }
 
     #[test]
