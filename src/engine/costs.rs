@@ -1,12 +1,15 @@
 //! The time of each batch → what a batch costs on this machine, as a multiple of a single token's time, by its
 //! size and by the number of tokens in memory before it (the depth). Drafting depends on it. Part of 7.
 //!
-//! What was never seen is estimated cheap: a draft is then tried, and shows the true cost.
+//! What was never seen is estimated cheap: a draft is then tried, and shows the true cost. Batches of other sizes, and
+//! those of prefill, which have fewer logits, only improve the estimates.
 
 use std::collections::BTreeMap;
 
 /// The batch sizes whose costs are learnt. Between them, costs lie on straight lines.
-pub const SIZES: [usize; 8] = [1, 2, 3, 5, 9, 17, 33, 65];
+pub const SIZES: [usize; 9] = [1, 2, 3, 5, 9, 17, 33, 65, LARGEST];
+/// The largest of them.
+pub const LARGEST: usize = 129;
 /// The smallest depth beyond the first class of depths. Each further class reaches twice as far.
 const FIRST_CLASS: usize = 512;
 /// The most by which one time changes the known time of a single token, once it was seen often: it then follows
@@ -34,6 +37,10 @@ struct CostsAtDepth {
     /// The cost of each of [`SIZES`], none of the first. As multiples they stay true when other load slows
     /// the whole machine.
     batches: [Option<f64>; SIZES.len()],
+    /// The cost of a batch of another kind, as a share of the usual cost of its size.
+    other: Option<f64>,
+    /// The size and the seconds of a prefill before the time of a single token is known.
+    prefill: Option<(usize, f64)>,
 }
 
 impl Costs {
@@ -59,21 +66,43 @@ impl Costs {
         list
     }
 
-    /// Learns from the time of a batch of `size` after `depth` tokens: of [`SIZES`], and only once the time of
-    /// a single token is known at such a depth.
+    /// Learns from the time of a batch of `size` after `depth` tokens, once the time of a single token is known at
+    /// such a depth.
     pub fn learn(&mut self, size: usize, depth: usize, seconds: f64) {
-        let Some(index) = index_of(size).filter(|_| seconds > 0.0 && seconds.is_finite()) else { return };
-        let at = self.depths.entry(class_of(depth)).or_default();
-        if index == 0 {
-            at.token = Some(at.token.map_or((seconds, 1), |(known, seen)| {
-                let step = STEP.max(1.0 + 1.0 / f64::from(seen));
-                (seconds.clamp(known / step, known * step), seen.saturating_add(1))
-            }));
-        } else if let Some((token, _)) = at.token {
-            let cost = (seconds / token).max(1.0);
-            let step = |known: f64| cost.clamp(known / CHEAPER, known * DEARER);
-            at.batches[index] = Some(at.batches[index].map_or(cost, step));
+        let Some(at) = self.at(size, depth, seconds) else { return };
+        match (index_of(size), at.token) {
+            (Some(0), known) => {
+                at.token = Some(known.map_or((seconds, 1), |(known, seen)| {
+                    let step = STEP.max(1.0 + 1.0 / f64::from(seen));
+                    (seconds.clamp(known / step, known * step), seen.saturating_add(1))
+                }));
+                if let Some((size, seconds)) = at.prefill.take() {
+                    self.learn_prefill(size, depth, seconds);
+                }
+            }
+            (Some(index), Some((token, _))) => {
+                let cost = (seconds / token).max(1.0);
+                let step = |known: f64| cost.clamp(known / CHEAPER, known * DEARER);
+                at.batches[index] = Some(at.batches[index].map_or(cost, step));
+            }
+            (None, Some((token, _))) => at.other = Some(seconds / token / usual(size)),
+            (_, None) => {}
         }
+    }
+
+    /// Learns from the time of a prefill of `size` tokens in one batch after `depth` tokens.
+    pub fn learn_prefill(&mut self, size: usize, depth: usize, seconds: f64) {
+        let Some(at) = self.at(size, depth, seconds).filter(|_| size > 1) else { return };
+        match at.token {
+            Some((token, _)) => at.other = Some(seconds / token / usual(size)),
+            None => at.prefill = Some((size, seconds)),
+        }
+    }
+
+    /// Where something of such a batch can be learnt.
+    fn at(&mut self, size: usize, depth: usize, seconds: f64) -> Option<&mut CostsAtDepth> {
+        let usable = (1..=LARGEST).contains(&size) && seconds > 0.0 && seconds.is_finite();
+        usable.then(|| self.depths.entry(class_of(depth)).or_default())
     }
 
     /// The cost of a batch of `size`, at least 1, after `depth` tokens. A larger batch never costs less.
@@ -96,10 +125,11 @@ impl Costs {
 
     /// The costs of [`SIZES`] at a class of depths, in ascending order.
     fn line(&self, class: usize) -> [f64; SIZES.len()] {
-        let seen: [Option<f64>; SIZES.len()] = std::array::from_fn(|index| self.nearest(index, class));
+        let seen: [_; SIZES.len()] = std::array::from_fn(|index| self.nearest(class, |at| at.batches[index]));
+        let other = self.nearest(class, |at| at.other);
         let mut line = [1.0; SIZES.len()];
         for index in 1..SIZES.len() {
-            let cost = seen[index].unwrap_or_else(|| estimate(&seen, index));
+            let cost = seen[index].unwrap_or_else(|| estimate(&seen, other, index));
             // If a larger batch took less time, the rest was noise.
             let most = seen[index..].iter().flatten().copied().fold(f64::INFINITY, f64::min);
             line[index] = cost.min(most).max(line[index - 1]);
@@ -107,9 +137,9 @@ impl Costs {
         line
     }
 
-    /// The cost of a size at the nearest class of depths where it was seen; of two, the shallower and cheaper.
-    fn nearest(&self, index: usize, class: usize) -> Option<f64> {
-        let seen = self.depths.iter().filter_map(|(beyond, at)| Some((*beyond, at.batches[index]?)));
+    /// What was seen at the nearest class of depths; of two, the shallower and cheaper.
+    fn nearest(&self, class: usize, what: impl Fn(&CostsAtDepth) -> Option<f64>) -> Option<f64> {
+        let seen = self.depths.iter().filter_map(|(beyond, at)| Some((*beyond, what(at)?)));
         seen.min_by_key(|(beyond, _)| beyond.ilog2().abs_diff(class.ilog2())).map(|(_, cost)| cost)
     }
 }
@@ -124,15 +154,17 @@ fn index_of(size: usize) -> Option<usize> {
 }
 
 /// The cost of a size on two cores with a small model, which gain little from batches.
-fn usual(index: usize) -> f64 {
-    if index == 0 { 1.0 } else { 1.9 + 0.38 * (SIZES[index] - 1) as f64 }
+fn usual(size: usize) -> f64 {
+    if size == 1 { 1.0 } else { 1.9 + 0.38 * (size - 1) as f64 }
 }
 
-/// The cost of a size that was not seen: the usual one, and less if the nearest size costs less than usual.
-fn estimate(seen: &[Option<f64>], index: usize) -> f64 {
-    let share = |near: usize| Some((near.abs_diff(index), seen[near]? / usual(near)));
+/// The cost of a size that was not seen: the usual one, and less if the nearest size costs less than usual, or if none
+/// was seen, another batch, by this share.
+fn estimate(seen: &[Option<f64>], other: Option<f64>, index: usize) -> f64 {
+    let share = |near: usize| Some((near.abs_diff(index), seen[near]? / usual(SIZES[near])));
     let nearest = (1..seen.len()).filter_map(share).min_by_key(|(distance, _)| *distance);
-    usual(index) * nearest.map_or(1.0, |(_, share)| share.min(1.0))
+    let share = nearest.map(|(_, share)| share).or(other);
+    (usual(SIZES[index]) * share.map_or(1.0, |share| share.min(1.0))).max(1.0)
 }
 
 #[cfg(test)]
@@ -175,7 +207,29 @@ mod tests {
             costs.learn(1, 0, useless);
         }
         costs.learn(16, 0, 0.1);
+        costs.learn_prefill(17, 0, 0.1);
         near(costs.of(17, 0), 8.0);
+    }
+
+    #[test]
+    fn other_batches_improve_the_estimates() {
+        let mut before = Costs::default();
+        before.learn_prefill(31, 0, 2.0);
+        near(before.of(17, 0), Costs::default().of(17, 0));
+        before.learn(1, 5, 1.0);
+        let after = learn(0, &[(1, 1.0), (31, 2.0)]);
+        let share = 2.0 / (1.9 + 0.38 * 30.0);
+        for costs in [&before, &after] {
+            near(costs.of(17, 0), 7.98 * share);
+            near(costs.of(65, 3000), 26.22 * share);
+            assert_eq!(costs.list(), [], "they are no measurement of a draft");
+        }
+        after.clone().learn(200, 0, 1.0);
+        let mut seen = after;
+        seen.learn(17, 0, 6.0);
+        near(seen.of(17, 0), 6.0);
+        let dear = learn(0, &[(1, 1.0), (31, 100.0)]);
+        near(dear.of(17, 0), 7.98);
     }
 
     #[test]
@@ -205,7 +259,9 @@ mod tests {
     #[test]
     fn with_nothing_seen_they_are_the_usual_ones() {
         let costs = Costs::default();
-        for (size, cost) in [(1, 1.0), (2, 2.28), (5, 3.42), (8, 4.56), (33, 14.06), (65, 26.22)] {
+        for (size, cost) in
+            [(1, 1.0), (2, 2.28), (5, 3.42), (8, 4.56), (33, 14.06), (65, 26.22), (129, 50.54)]
+        {
             near(costs.of(size, 700), cost);
         }
     }

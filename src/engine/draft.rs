@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::costs::{Costs, SIZES};
+use super::costs::{Costs, LARGEST, SIZES};
 use super::token::Token;
 
 /// Drafts the next tokens.
@@ -30,7 +30,9 @@ pub trait Drafter {
 
 /// The minimum and maximum length of a draft, in tokens.
 const LEAST: usize = 2;
-pub const MOST: usize = 64; // where a batch costs little, as on a GPU; elsewhere its costs bind
+pub const MOST: usize = LARGEST - 1; // where a batch costs little, as on a GPU
+/// The maximum on a CPU, where costs bind before.
+pub const MOST_ON_CPU: usize = 64;
 
 /// Prompt lookup: expects the tokens that followed an earlier occurrence of the last few tokens, or those that a
 /// constraint demands.
@@ -282,7 +284,7 @@ mod tests {
     /// The draft after each token of `text` past its first `prompt` tokens.
     fn draft(costs: Costs, prompt: usize, text: &[Token]) -> Vec<Vec<Token>> {
         let mut lookup = Lookup::default();
-        (prompt..text.len()).map(|at| lookup.draft(&text[..at], text[at], &[], 100, &costs)).collect()
+        (prompt..text.len()).map(|at| lookup.draft(&text[..at], text[at], &[], MOST, &costs)).collect()
     }
 
     #[test]
@@ -312,7 +314,7 @@ mod tests {
         let demanded = [7, 8, 9, 10];
         let text: Vec<Token> = (100..160).collect(); // never what was demanded
         let draft = |lookup: &mut Lookup, at: usize, costs: Costs| {
-            lookup.draft(&text[..at], text[at], &demanded, 100, &costs)
+            lookup.draft(&text[..at], text[at], &demanded, MOST, &costs)
         };
         assert_eq!(draft(&mut Lookup::default(), 9, cheap()), demanded);
         assert!(draft(&mut Lookup::default(), 9, dear()).is_empty(), "it does not pay");
@@ -382,7 +384,7 @@ mod tests {
         let wrong = (0..60).flat_map(|i| [i * 4, i * 4 + 1, i * 4 + 2, 1000 + i]);
         let right = 0..200;
         let text: Vec<Token> = prompt.iter().copied().chain(wrong).chain(right).collect();
-        let costs = Costs::read(&[(512, 2, 2.0), (512, 65, 2.0)]);
+        let costs = Costs::read(&[(512, 2, 2.0), (512, 129, 2.0)]);
         let lengths: Vec<usize> = draft(costs, 300, &text).iter().map(Vec::len).collect();
         let (wrong, right) = lengths.split_at(240);
         assert_eq!(wrong[120..].iter().sum::<usize>(), 0, "it has learnt not to draft");
@@ -396,6 +398,6 @@ mod tests {
         let lengths = |costs| -> Vec<usize> { draft(costs, 300, &text).iter().map(Vec::len).collect() };
         let usual = lengths(Costs::default());
         assert!(usual[2] < usual[8] && usual[8] < usual[90], "{usual:?}");
-        assert_eq!(lengths(Costs::read(&[(512, 33, 1.9), (512, 65, 2.0)]))[90], MOST);
+        assert_eq!(lengths(Costs::read(&[(512, 33, 1.9), (512, 129, 2.0)]))[90], MOST);
     }
 }

@@ -157,6 +157,9 @@ impl<M: Model> Engine<M> {
         if prefilled.flow.is_break() {
             return Ok(stats);
         }
+        if let Some((tokens, depth, seconds)) = self.prefill.take_one_batch() {
+            self.costs.learn_prefill(tokens, depth, seconds);
+        }
         let started = Instant::now();
         let sequence = Sequence::new(sampler, stream, ends, generation.max_tokens, cancel);
         let sequence = sequence.constrained(constrained).telling(generation.logprobs);

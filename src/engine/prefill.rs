@@ -36,6 +36,8 @@ pub struct Prefill {
     secs_per_token: Option<f64>,
     /// The same from the last prompt that filled a batch, until it is asked for.
     secs_in_batches: Option<f64>,
+    /// The last prompt evaluated in one batch, until it is asked for: its tokens, those in memory before, the seconds.
+    one_batch: Option<(usize, usize, f64)>,
     /// Whether a batch was evaluated before.
     warm: bool,
     /// The prompt cache on disk.
@@ -176,16 +178,25 @@ impl Prefill {
             progress(done);
         };
         let flow = self.cache.read(model, prompt, cancel, &mut between)?;
-        if let Some((since, from)) = timed.filter(|(_, from)| prompt.len() - from >= telling)
+        if let Some((since, from)) = timed.filter(|(_, from)| prompt.len() > *from)
             && flow.is_continue()
         {
             let _last = model.logits(0)[0]; // waits for a GPU
-            self.secs_per_token = Some(since.elapsed().as_secs_f64() / (prompt.len() - from) as f64);
-            if prompt.len() - from >= model.batch_size() {
+            let (tokens, seconds) = (prompt.len() - from, since.elapsed().as_secs_f64());
+            self.one_batch = Some((tokens, from, seconds)).filter(|_| tokens <= model.batch_size());
+            if tokens >= telling {
+                self.secs_per_token = Some(seconds / tokens as f64);
+            }
+            if tokens >= telling.max(model.batch_size()) {
                 self.secs_in_batches = self.secs_per_token;
             }
         }
         Ok(flow)
+    }
+
+    /// The last prefill in one batch: its tokens, those in memory before it, and the seconds.
+    pub fn take_one_batch(&mut self) -> Option<(usize, usize, f64)> {
+        self.one_batch.take()
     }
 
     /// The best batch size, if the last prefill has shown the speed of batches.

@@ -91,7 +91,7 @@ impl<'a> Scheduler<'a> {
         if self.running.is_empty() {
             return Ok(false);
         }
-        let share = model.batch_size() / self.running.len();
+        let share = model.batch_size().min(model.rows()) / self.running.len();
         let costs = &*self.costs;
         self.running.iter_mut().try_for_each(|(_, running)| running.draft(model, share, costs))?;
         let cancels: Vec<&AtomicBool> =

@@ -160,8 +160,9 @@ impl<'h> Survey<'h> {
     }
 
     fn machine(&self, batch: u32) -> Machine<'_> {
-        let (batch, outputs) = (batch as usize, ContextOptions::OUTPUTS);
-        Machine { gpus: &self.gpus, main: self.main, batch, outputs }
+        let outputs =
+            if self.gpus.is_empty() { ContextOptions::OUTPUTS } else { ContextOptions::OUTPUTS_ON_GPU };
+        Machine { gpus: &self.gpus, main: self.main, batch: batch as usize, outputs }
     }
 
     /// Fits the model.

@@ -50,8 +50,9 @@ pub struct ContextOptions {
 }
 
 impl ContextOptions {
-    /// Rows with logits for one sequence with speculative decoding.
-    pub const OUTPUTS: usize = draft::MOST + 1;
+    /// Rows with logits for one sequence with speculative decoding; and if a GPU evaluates it.
+    pub const OUTPUTS: usize = draft::MOST_ON_CPU + 1;
+    pub const OUTPUTS_ON_GPU: usize = draft::MOST + 1;
 
     /// For one sequence with speculative decoding, up to `limit` tokens, evaluated in batches of `batch_size`.
     pub fn new(settings: &Settings, limit: usize, batch_size: usize, threads: u32) -> ContextOptions {
