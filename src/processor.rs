@@ -53,11 +53,20 @@ fn instruction_sets() -> Vec<&'static str> {
             ("AVX512_VBMI", is_x86_feature_detected!("avx512vbmi")),
             ("AVX512_VNNI", is_x86_feature_detected!("avx512vnni")),
             ("AVX512_BF16", is_x86_feature_detected!("avx512bf16")),
+            ("AMX_INT8", has_amx()),
         ];
         sets.into_iter().filter_map(|(name, here)| here.then_some(name)).collect()
     }
     #[cfg(not(target_arch = "x86_64"))]
     Vec::new()
+}
+
+/// Whether the processor multiplies matrices of bytes, and the system lets it: as Linux says.
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = processors.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    flags.split(' ').any(|flag| flag == "amx_int8")
 }
 
 #[cfg(test)]

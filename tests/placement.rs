@@ -230,21 +230,21 @@ fn a_model_that_does_not_fit_is_refused_with_what_helps() {
     let refused = run(&["--device", "none"], &mixture, 1);
     refused.failed(1, "not enough memory: the model needs ").hint("; --cpu-moe --fit off reads the experts");
     let Some(model) = default_model() else { return cannot_run("the default model is not here") };
-    let refused = run(&[], &model, 60).failed(1, "not enough memory: the model needs ");
+    let refused = run(&[], &model, 70).failed(1, "not enough memory: the model needs ");
     let (_, tokens) = refused.stderr.split_once("; with --ctx-size ").expect(&refused.stderr);
     let tokens = tokens.split(' ').next().unwrap();
-    run(&["--ctx-size", tokens], &model, 60).code(0);
+    run(&["--ctx-size", tokens], &model, 70).code(0);
 }
 
 #[test]
 fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
     let home = Home::new();
-    let long = "one two three four five six seven eight nine ten ".repeat(100);
+    let long = "one two three four five six seven eight nine ten ".repeat(125);
     let ask = |prompt: &str, args: &[&str]| {
         let all = ["-n", "4", "--temp", "0", "--no-prompt-cache", "--gpu-layers", "all", "--fit", "off"];
         let large = ["--cache-type-k=f32", "--cache-type-v=f32", "--batch-size=64", "--flash-attn=on"];
         let run = home.run(&[&["-p", prompt], &all[..], &large, args].concat()).model(&tiny("llama-bpe"));
-        run.env(GPUS, "2").done().code(0)
+        run.env(GPUS, "3").done().code(0)
     };
     assert!(!ask("Hi", &[]).stderr.contains("KV cache"), "a short one has room");
     let grown = ask(&long, &[]);

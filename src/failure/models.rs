@@ -40,11 +40,14 @@ impl From<Error> for Failure {
             Error::Refused { path, refusal } => gguf::joined(path).or_else(|| gguf::remedy(refusal)),
             Error::NotUtf8(_) => Some("rename the file or its folder".into()),
             Error::NoMemory { remedies, .. } => Some(remedied(remedies)),
-            Error::NoGpuMemory { mixture, .. } => {
-                let experts = if *mixture { "--cpu-moe keeps the experts in main memory, " } else { "" };
+            Error::NoGpuMemory { remedies, .. } => {
+                let experts = remedies.mixture.then_some("--cpu-moe keeps the experts in main memory, ");
+                let smaller = remedies.smaller.as_ref().map(|smaller| format!("{}; ", instead(smaller)));
                 Some(format!(
-                    "{experts}--gpu-layers auto takes as many layers as fit, --ctx-size N a smaller context; \
-                     --fit off tries it"
+                    "{}--gpu-layers auto takes as many layers as fit, --ctx-size N a smaller context; {}\
+                     --fit off tries it",
+                    experts.unwrap_or_default(),
+                    smaller.unwrap_or_default()
                 ))
             }
             Error::NoDevice { known, .. } => {
@@ -74,15 +77,16 @@ impl From<Error> for Failure {
 }
 
 fn remedied(Remedies { smaller, context, mixture }: &Remedies) -> String {
-    let smaller = match smaller {
-        None => "use a smaller model or a smaller quantisation".to_string(),
-        Some(Smaller { name, same: true }) => format!("use a smaller quantisation: fireside pull {name}"),
-        Some(Smaller { name, same: false }) => format!("use a smaller model: fireside pull {name}"),
-    };
+    let smaller = smaller.as_ref().map(instead);
+    let smaller = smaller.unwrap_or_else(|| "use a smaller model or a smaller quantisation".into());
     let context = context.map(|tokens| format!("with --ctx-size {tokens} it fits"));
     let experts = mixture.then_some("--cpu-moe --fit off reads the experts from the disk, which is slow");
     let all = ["close other programs".to_string(), smaller].into_iter().chain(context);
     all.chain(experts.map(String::from)).collect::<Vec<_>>().join("; ")
+}
+
+fn instead(Smaller { name, same }: &Smaller) -> String {
+    format!("use a smaller {}: fireside pull {name}", if *same { "quantisation" } else { "model" })
 }
 
 fn templates(own: &[String]) -> String {
@@ -150,12 +154,17 @@ mod tests {
         let hint = |remedies| Failure::from(Error::NoMemory { needed: 2, free: 1, remedies }).hint.unwrap();
         let none = hint(Remedies::default());
         assert_eq!(none, "close other programs; use a smaller model or a smaller quantisation");
-        let smaller = Some(Smaller { name: "tiny", same: true });
-        let all = hint(Remedies { smaller, context: Some(4096), mixture: true });
+        let smaller = || Some(Smaller { name: "tiny", same: true });
+        let all = hint(Remedies { smaller: smaller(), context: Some(4096), mixture: true });
         let line = "close other programs; use a smaller quantisation: fireside pull tiny; \
                     with --ctx-size 4096 it fits; \
                     --cpu-moe --fit off reads the experts from the disk, which is slow";
         assert_eq!(all, line);
+        let remedies = Remedies { smaller: smaller(), context: None, mixture: true };
+        let gpu = Error::NoGpuMemory { layers: 3, gpu: "CUDA0".into(), needed: 2, free: 1, remedies };
+        let line = "--cpu-moe keeps the experts in main memory, --gpu-layers auto takes as many layers as fit, \
+                    --ctx-size N a smaller context; use a smaller quantisation: fireside pull tiny; --fit off tries it";
+        assert_eq!(Failure::from(gpu).hint.unwrap(), line);
     }
 
     #[test]

@@ -38,14 +38,14 @@ pub enum Error {
     ContextTooLong { wanted: usize, trained: usize, reason: Option<String> },
     #[error("not enough memory: the model needs {} and {} are free", size(*needed), size(*free))]
     NoMemory { needed: u64, free: u64, remedies: Remedies },
-    /// So many layers do not fit on a GPU; `mixture`: experts could stay in main memory.
+    /// So many layers do not fit on a GPU.
     #[error(
         "not enough memory on {gpu}: {} there need {}, and {} are free",
         count(*layers, "layer"),
         size(*needed),
         size(*free)
     )]
-    NoGpuMemory { layers: u32, gpu: String, needed: u64, free: u64, mixture: bool },
+    NoGpuMemory { layers: u32, gpu: String, needed: u64, free: u64, remedies: Remedies },
     /// `fits`: the largest context that fits.
     #[error(
         "not enough memory: {wanted} tokens of context need {} besides the model's {}, and {} are free",

@@ -3,15 +3,16 @@
 
 use regex_lite::Regex;
 
-use super::Error;
 use super::attention::scores_fit;
+use super::catalogue::smaller;
+use super::error::{Error, Remedies};
 use super::memory::{
     SMALLEST_CONTEXT, bits, context_limit, first_batch_size, limited, wanted_context, weights_bytes,
 };
 use super::plan::{CPU, ENOUGH, Machine, Plan, Share, plan, planned_context, usable};
 use crate::chat::Settings;
 use crate::chat::settings::{Auto, SplitMode};
-use crate::engine::llama::{self, AttentionShape, ContextOptions, Device, DeviceKind, Room};
+use crate::engine::llama::{self, AttentionShape, Device, DeviceKind, Room};
 use crate::gguf::layers::Layers;
 use crate::gguf::{self, Header};
 use crate::settings::{Assignment, Source};
@@ -160,9 +161,7 @@ impl<'h> Survey<'h> {
     }
 
     fn machine(&self, batch: u32) -> Machine<'_> {
-        let outputs =
-            if self.gpus.is_empty() { ContextOptions::OUTPUTS } else { ContextOptions::OUTPUTS_ON_GPU };
-        Machine { gpus: &self.gpus, main: self.main, batch: batch as usize, outputs }
+        Machine { gpus: &self.gpus, main: self.main, batch: batch as usize }
     }
 
     /// Fits the model.
@@ -178,7 +177,7 @@ impl<'h> Survey<'h> {
             let limit = wanted_context(self.header, settings)?;
             return Ok(Fit { gpus: self.gpus, plan: Some(plan), room, limit });
         }
-        check_given(&plan, &self.gpus, self.main)?;
+        self.check_given(&plan)?;
         let fits = tokens_that_fit(&plan, self.machine(batch));
         let needed = |tokens: usize| {
             let on_gpus: u64 = plan.gpus.iter().map(|share| share.with_context(tokens)).sum();
@@ -192,6 +191,24 @@ impl<'h> Survey<'h> {
             error
         })?;
         Ok(Fit { gpus: self.gpus, plan: Some(plan), room, limit })
+    }
+
+    /// Refuses what the user set if it cannot fit, even without a margin.
+    fn check_given(&self, plan: &Plan) -> Result<(), Error> {
+        for (gpu, share) in self.gpus.iter().zip(&plan.gpus) {
+            let needed = share.with_context(plan.context);
+            if let Some(free) = gpu.free_beside(self.main).filter(|free| needed > *free) {
+                let smaller = smaller(self.header.str("general.name"), weights_bytes(self.header), free);
+                return Err(Error::NoGpuMemory {
+                    layers: plan.gpu_layers,
+                    gpu: gpu.name.clone(),
+                    needed,
+                    free,
+                    remedies: Remedies { smaller, context: None, mixture: plan.mixture },
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A context smaller than `than`, in tokens, for which the GPUs would take so much more of the model that it fits.
@@ -228,23 +245,6 @@ fn tokens_that_fit(plan: &Plan, machine: Machine) -> Option<usize> {
     let kv_per_token = plan.main.kv_per_token + plan.gpus.iter().map(|share| share.kv_per_token).sum::<f64>();
     let aside = Share { kv_per_token, ..plan.main }.tokens_in(main);
     Some(here.max(aside.unwrap_or(0)))
-}
-
-/// Refuses what the user set if it cannot fit, even without a margin.
-fn check_given(plan: &Plan, gpus: &[Device], main: Option<u64>) -> Result<(), Error> {
-    for (gpu, share) in gpus.iter().zip(&plan.gpus) {
-        let needed = share.with_context(plan.context);
-        if let Some(free) = gpu.free_beside(main).filter(|free| needed > *free) {
-            return Err(Error::NoGpuMemory {
-                layers: plan.gpu_layers,
-                gpu: gpu.name.clone(),
-                needed,
-                free,
-                mixture: plan.mixture,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// What the plan chose of what the settings leave open, as settings: it is recorded with every answer.

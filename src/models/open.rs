@@ -99,9 +99,9 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let all_on_gpu = fit.plan.as_ref().is_some_and(|plan| plan.extent() == "all");
+    let outputs = fit.plan.as_ref().map_or(ContextOptions::OUTPUTS, Plan::outputs);
     let context = ContextOptions {
-        outputs: if all_on_gpu { ContextOptions::OUTPUTS_ON_GPU } else { ContextOptions::OUTPUTS },
+        outputs,
         room: Some(fit.room),
         copies_weights: fit.plan.as_ref().is_some_and(|plan| plan.copies_weights(&fit.gpus)),
         ..ContextOptions::new(settings, limit, batch_size as usize, threads.count)

@@ -6,7 +6,7 @@
 
 use crate::chat::Settings;
 use crate::chat::settings::{Auto, CtxSize, SplitMode};
-use crate::engine::llama::{Device, DeviceKind, GpuPart, Part, Room};
+use crate::engine::llama::{ContextOptions, Device, DeviceKind, GpuPart, Part, Room};
 use crate::gguf::layers::{Evaluation, Layers};
 use crate::units::size;
 
@@ -67,8 +67,6 @@ pub struct Machine<'a> {
     /// Free main memory in bytes, if known.
     pub main: Option<u64>,
     pub batch: usize,
-    /// Rows of a batch with logits.
-    pub outputs: usize,
 }
 
 /// What goes where.
@@ -115,6 +113,11 @@ impl Plan {
         }
     }
 
+    /// The rows of a batch that may have logits.
+    pub fn outputs(&self) -> usize {
+        outputs(self.aside)
+    }
+
     /// The device that evaluates all layers, by name, if one does; workers are not counted.
     pub fn only_device<'a>(&self, gpus: &'a [Device]) -> Option<&'a str> {
         let mut used = gpus.iter().zip(&self.gpus).filter(|(_, share)| share.weights > 0).map(|(gpu, _)| gpu);
@@ -159,6 +162,11 @@ impl Plan {
         let reason = self.reason.as_ref()?;
         Some(format!("{}: {}; the whole model {reason}", whereabouts(gpus), self.placed()))
     }
+}
+
+/// The rows of a batch that may have logits: a GPU that has all of the model verifies longer drafts.
+fn outputs(aside: bool) -> usize {
+    if aside { ContextOptions::OUTPUTS } else { ContextOptions::OUTPUTS_ON_GPU }
 }
 
 /// Where layers are that are on one of these devices, for people.
@@ -270,10 +278,9 @@ impl Planner<'_> {
             gpu.map_or(&mut main, |gpu| &mut gpus[gpu]).add(tensor.bytes, tensor.read);
         }
         self.spread_rows(&mut gpus);
-        let compute = self.compute();
         // Large batches are evaluated on a GPU even where the weights are in main memory, and copied for it.
-        let aside =
-            candidate.gpu_layers < layers + 1 || candidate.cpu_experts > 0 || !model.pinned.is_empty();
+        let aside = self.is_aside(candidate);
+        let compute = self.compute(aside);
         let copied = if aside { 2 * model.largest } else { 0 };
         for gpu in gpus.iter_mut().filter(|gpu| gpu.weights > 0) {
             gpu.compute = compute + copied;
@@ -294,21 +301,27 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether some weights of layers may be in main memory.
+    fn is_aside(&self, candidate: Candidate) -> bool {
+        let all = candidate.gpu_layers > self.model.layers.len() as u32;
+        !all || candidate.cpu_experts > 0 || !self.model.pinned.is_empty()
+    }
+
     /// The compute buffer of each device for the planned context, in bytes.
-    fn compute(&self) -> u64 {
-        self.compute_for(self.context)
+    fn compute(&self, aside: bool) -> u64 {
+        self.compute_for(self.context, outputs(aside))
     }
 
     fn compute_per_token(&self) -> f64 {
         const LONG: usize = 1 << 20; // from there on it is proportional
-        (self.compute_for(2 * LONG) - self.compute_for(LONG)) as f64 / LONG as f64
+        (self.compute_for(2 * LONG, 0) - self.compute_for(LONG, 0)) as f64 / LONG as f64
     }
 
-    fn compute_for(&self, context: usize) -> u64 {
+    fn compute_for(&self, context: usize, outputs: usize) -> u64 {
         self.model.compute(Evaluation {
             context,
             batch: self.machine.batch,
-            outputs: self.machine.outputs,
+            outputs,
             flash: self.settings.flash_attn != Auto::Off,
         })
     }
@@ -366,7 +379,7 @@ impl Planner<'_> {
     /// Fills the GPUs one after the other, each to the same part of its memory, the smallest with which all
     /// layers have a place.
     fn balanced(&self, candidate: Candidate, first: u32) -> Vec<u32> {
-        let (model, compute) = (self.model, self.compute());
+        let (model, compute) = (self.model, self.compute(self.is_aside(candidate)));
         let bytes = |n: u32| match model.layers.get(n as usize) {
             None => model.output,
             Some(layer) => {
@@ -429,7 +442,7 @@ mod tests {
     }
 
     fn planned(model: &Layers, gpus: &[Device], settings: &Settings) -> Plan {
-        let machine = Machine { gpus, main: Some(64 << 30), batch: 64, outputs: 65 };
+        let machine = Machine { gpus, main: Some(64 << 30), batch: 64 };
         let plan = plan(model, machine, settings, 1024);
         if settings.fit && settings.gpu_layers.is_none() {
             for (gpu, share) in gpus.iter().zip(&plan.gpus) {
@@ -516,7 +529,7 @@ mod tests {
         let mut shared = gpu("A", 100_000);
         shared.kind = DeviceKind::Integrated;
         let gpus = [shared];
-        let machine = Machine { gpus: &gpus, main: Some(700 * MIB), batch: 64, outputs: 65 };
+        let machine = Machine { gpus: &gpus, main: Some(700 * MIB), batch: 64 };
         assert!(plan(&model(0), machine, &Settings::default(), 1024).gpu_layers < 11);
     }
 
@@ -527,7 +540,7 @@ mod tests {
             assert_eq!(silent.free_beside(Some(800 * MIB)), some);
             assert_eq!(usable(&silent, Some(800 * MIB)), some.map(|_| 700 * MIB));
             assert_eq!(usable(&silent, None), None);
-            let machine = Machine { gpus: &[silent], main: None, batch: 64, outputs: 65 };
+            let machine = Machine { gpus: &[silent], main: None, batch: 64 };
             assert_eq!(plan(&model(0), machine, &Settings::default(), 1024).gpu_layers, 11);
         }
         let shared = Device { kind: DeviceKind::Integrated, ..gpu("A", 500) };
