@@ -255,6 +255,33 @@ fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "only Linux bounds another process's memory")]
+fn a_chat_goes_on_when_another_program_takes_a_devices_memory() {
+    let Some(model) = default_model() else { return cannot_run("the default model is not here") };
+    let long = format!("Repeat this: {}\n", "one two three four five six seven eight nine ten ".repeat(100));
+    let answers = |taken: bool| {
+        let (worker, home) = (Worker::start(&[]), Home::new());
+        let args = ["--repl-stdin", "-n", "8", "--temp", "0", "--no-prompt-cache", "--keep", "--flash-attn=on"];
+        let mut chat = with_workers(&home, &[&worker], &args).model(&model).stdin("Hi\n").start();
+        chat.stdout.wait_for("\n"); // an answer: the model is loaded
+        if taken {
+            worker.leave(4 << 20);
+        }
+        chat.write(long.as_bytes());
+        chat.write(b"And then?\n");
+        chat.close_stdin();
+        let done = chat.done().code(0);
+        let kept = home.run(&["history", "list", "--json"]).done().code(0).json();
+        (done, kept["conversations"][0]["messages"].clone())
+    };
+    let ((taken, kept), (undisturbed, all)) = (answers(true), answers(false));
+    assert_eq!(taken.stdout, undisturbed.stdout, "{taken:#?}");
+    assert_eq!(taken.stderr.matches("the KV cache is in main memory now").count(), 1, "{}", taken.stderr);
+    assert!(!undisturbed.stderr.contains("KV cache"), "{}", undisturbed.stderr);
+    assert_eq!((kept, all), (6.into(), 6.into()), "messages in the history");
+}
+
+#[test]
 fn the_memory_of_the_old_model_is_free_for_the_new_one() {
     let config = Config::default();
     let mut session = Session::new(memory::open(&config, "first").unwrap(), SessionOptions::default());

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -38,6 +39,17 @@ impl Worker {
     fn processes(&self) -> Vec<Pid> {
         let gate = Pid::from_raw(self.running.id() as i32);
         [gate].into_iter().chain(children(gate)).collect()
+    }
+
+    /// From now on its server gets no more memory than so many bytes, as if other programs took the rest.
+    pub(crate) fn leave(&self, bytes: u64) {
+        for process in children(self.processes()[0]) {
+            let pages = fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
+            let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+            let limit = format!("--as={}", pages * 4096 + bytes);
+            let done = Command::new("prlimit").args(["--pid", &process.to_string(), &limit]).status().unwrap();
+            assert!(done.success());
+        }
     }
 
     fn signal(&self, signal: Signal) {
