@@ -120,6 +120,7 @@ def writing(bench):
         ours = lambda: bench.told(*words)["speed"]["generation"]
         pairs = bench.alternate(ours, lambda: bench.llama_bench(write=32, depth=depth))
         bench.row("B2", f"write 32 tokens at depth {depth}, against llama-bench", pairs, 0.98, "t/s", more_is_better=True)
+    bench.against_mistralrs("B2", STORY, 16)
     most = statistics.median(bandwidth(bench) for _ in range(3)) / read_a_token(bench)
     bound("bound: tokens a second at the speed of the memory", most)
 

@@ -261,7 +261,8 @@ fn a_chat_goes_on_when_another_program_takes_a_devices_memory() {
     let long = format!("Repeat this: {}\n", "one two three four five six seven eight nine ten ".repeat(100));
     let answers = |taken: bool| {
         let (worker, home) = (Worker::start(&[]), Home::new());
-        let args = ["--repl-stdin", "-n", "8", "--temp", "0", "--no-prompt-cache", "--keep", "--flash-attn=on"];
+        let args =
+            ["--repl-stdin", "-n", "8", "--temp", "0", "--no-prompt-cache", "--keep", "--flash-attn=on"];
         let mut chat = with_workers(&home, &[&worker], &args).model(&model).stdin("Hi\n").start();
         chat.stdout.wait_for("\n"); // an answer: the model is loaded
         if taken {

@@ -47,7 +47,8 @@ impl Worker {
             let pages = fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
             let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
             let limit = format!("--as={}", pages * 4096 + bytes);
-            let done = Command::new("prlimit").args(["--pid", &process.to_string(), &limit]).status().unwrap();
+            let done =
+                Command::new("prlimit").args(["--pid", &process.to_string(), &limit]).status().unwrap();
             assert!(done.success());
         }
     }

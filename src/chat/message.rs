@@ -114,6 +114,16 @@ impl Message {
         }
     }
 
+    /// The end of the message that another question about the same documents replaces: the text after files, or the
+    /// last paragraph of a text that stands alone.
+    pub fn question(&self) -> &str {
+        match &self.parts[..] {
+            [Part::Text(Text { text })] => text.rsplit_once("\n\n").map_or(text, |(_, last)| last),
+            [.., Part::Text(Text { text })] => text,
+            _ => "",
+        }
+    }
+
     /// Replaces the text parts and keeps the others.
     pub fn set_text(&mut self, text: &str) {
         self.parts.retain(|part| !matches!(part, Part::Text(_)));
@@ -181,6 +191,16 @@ pub fn without_mark(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_is_what_comes_after_the_documents() {
+        let alone = Message::new(Role::User, "A report.\n\nIts end.\n\nWhat is it?");
+        assert_eq!(alone.question(), "What is it?");
+        let file = Attachment::new("a.txt", "A report.");
+        let attached = Message::new(Role::User, "What is it?\n\nIn one line.").with_files([file.clone()]);
+        assert_eq!(attached.question(), "What is it?\n\nIn one line.");
+        assert_eq!(Message::new(Role::User, "").with_files([file]).question(), "");
+    }
 
     #[test]
     fn attachments_come_before_the_instruction() {

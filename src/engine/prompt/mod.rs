@@ -99,8 +99,8 @@ impl Prompter {
         self.with_messages(model, request, &request.visible())
     }
 
-    /// The prefix of the prompt that does not depend on the last paragraph of the last user message: another
-    /// question about the same documents starts with it.
+    /// The prefix of the prompt that does not depend on the question of the last user message: another one about the
+    /// same documents starts with it.
     pub fn before_user_text(&self, model: &impl Model, request: &Request) -> Result<Vec<Token>, Error> {
         let mut messages = request.visible();
         let Some(last) = messages.iter().rposition(|message| message.role == Role::User) else {
@@ -109,7 +109,7 @@ impl Prompter {
         let mut with = |text: &str| {
             let message = Arc::make_mut(&mut messages[last]);
             let said = message.text().into_owned();
-            let before = &said[..said.rfind("\n\n").map_or(0, |at| at + 2)];
+            let before = &said[..said.len() - message.question().len()];
             message.set_text(&format!("{before}{text}"));
             self.with_messages(model, request, &messages)
         };
@@ -119,7 +119,7 @@ impl Prompter {
         Ok(one)
     }
 
-    /// About where in a prompt each user message begins, its last paragraph begins, and it ends: the number of
+    /// About where in a prompt each user message begins, its question begins, and it ends: the number of
     /// tokens before that, ascending, never too many. Undo, edit, other questions and other renders of the
     /// answers part from it there.
     pub fn user_texts(&self, model: &impl Model, request: &Request, prompt: &Prompt) -> Vec<usize> {
@@ -131,8 +131,8 @@ impl Prompter {
             let start = at + found;
             at = start + content.len();
             if message.role == Role::User {
-                let last = content.rfind("\n\n").map_or(0, |at| at + 2);
-                places.extend([start, start + last, at]);
+                let question = message.question().trim_end();
+                places.extend([start, at - question.len().min(content.len()), at]);
             }
         }
         let Vocabulary { bos, bos_text, .. } = model.vocabulary();
