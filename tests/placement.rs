@@ -203,6 +203,7 @@ fn what_no_machine_could_do_is_refused_before_the_load() {
     run(&["-ot", "exps"]).failed(2, "override-tensor must be a regular expression");
     run(&["--tensor-split", "1,x"]).failed(2, "tensor-split must be a list of shares");
     run(&["-ts", "3/1", "-sm", "layer", "-ncmoe", "1", "-cmoe", "-nkvo", "--numa", "off"]).code(0);
+    run(&["--numa", "distribute"]).code(0); // on one node nothing changes
 }
 
 #[test]

@@ -120,7 +120,8 @@ fn a_new_question_about_a_file_and_a_new_conversation_read_what_is_new() {
     for (name, subject) in subjects() {
         let mut engine = subject.engine();
         let system = Message::new(Role::System, "the fire is low and the evening is long. ".repeat(6));
-        let mut messages = vec![system.clone(), about("What is it?")];
+        let several = format!("What is it?\n\n{}\n\nIn one line.", "Think of the evening. ".repeat(20));
+        let mut messages = vec![system.clone(), about(&several)];
         ask(&subject, &mut engine, &mut messages, false);
         for question in ["Why so?", "And then, what is the answer?"] {
             messages = vec![system.clone(), about(question)];
