@@ -150,12 +150,17 @@ fn a_replay_computes_attention_as_then() {
     flash_is(&home, false);
     ask();
     let conversations = home.run(&["history", "list", "--json"]).done().code(0).json();
-    let attention = |number: usize| {
+    let mut used = Vec::new();
+    let mut attention = |number: usize| {
         let id = conversations["conversations"][number]["id"].as_str().unwrap();
-        let mut replayed = home.run(&["history", "replay", id, "--json"]).done().code(0).json();
+        let replayed = home.run(&["history", "replay", id, "--json", "-v"]).done().code(0);
+        let line = replayed.stderr.lines().find(|line| line.starts_with("llama_context: flash_attn "));
+        used.push(line.unwrap().rsplit(' ').next().unwrap().to_string());
+        let mut replayed = replayed.json();
         let mut answer = replayed["answers"][0].take();
         assert_eq!(answer["identical"], true);
         answer["settings"]["flash-attn"].take()
     };
     assert_eq!((attention(0), attention(1)), ("off".into(), "auto".into()));
+    assert_eq!(used, ["disabled", "auto"], "whatever was measured since");
 }

@@ -31,7 +31,7 @@ pub trait Drafter {
 /// The minimum and maximum length of a draft, in tokens.
 const LEAST: usize = 2;
 pub const MOST: usize = LARGEST - 1; // where a batch costs little, as on a GPU
-/// The maximum on a CPU, where costs bind before.
+/// The maximum where main memory holds a part of the model: a longer draft costs too much there.
 pub const MOST_ON_CPU: usize = 64;
 
 /// Prompt lookup: expects the tokens that followed an earlier occurrence of the last few tokens, or those that a

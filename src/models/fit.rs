@@ -137,7 +137,11 @@ impl<'h> Survey<'h> {
     /// How much of the model is on which GPUs, in a few words.
     pub(super) fn extent(&self, plan: &Plan) -> String {
         let used = self.gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0);
-        let names: Vec<&str> = used.map(|(gpu, _)| gpu.description.as_str()).collect();
+        let name = |(gpu, _): (&'_ Device, _)| match gpu.kind {
+            DeviceKind::Lent => "a worker".to_string(), // its address may change
+            _ => gpu.description.clone(),
+        };
+        let names: Vec<String> = used.map(name).collect();
         format!("{} {names:?}", plan.extent())
     }
 
@@ -150,14 +154,37 @@ impl<'h> Survey<'h> {
     pub(super) fn scores_fit(&self, shape: AttentionShape, plan: &Plan, settings: &Settings) -> bool {
         let batch = self.batch_size(settings);
         let without = Settings { flash_attn: Auto::Off, ..settings.clone() };
-        let (Ok(limit), Ok(other)) = (wanted_context(self.header, settings), self.plan(&without, batch))
-        else {
-            return false;
+        let same = self.plan(&without, batch).is_ok_and(|other| other.extent() == plan.extent());
+        same && self.scores_of_batch_fit(shape, plan, settings, batch)
+    }
+
+    /// The largest batch size up to `wanted`, but no smaller than the first one, whose scores have room.
+    pub(super) fn batch_with_scores(
+        &self,
+        shape: AttentionShape,
+        plan: &Plan,
+        settings: &Settings,
+        wanted: u32,
+    ) -> u32 {
+        let mut sizes = std::iter::successors(Some(wanted), |size| Some(size / 2));
+        let is_enough = |size: &u32| {
+            *size <= self.first_batch_size || self.scores_of_batch_fit(shape, plan, settings, *size)
         };
-        let gpu =
-            self.attention_on(plan, settings).and_then(|name| self.gpus.iter().find(|gpu| gpu.name == name));
+        sizes.find(is_enough).unwrap_or(wanted)
+    }
+
+    fn scores_of_batch_fit(
+        &self,
+        shape: AttentionShape,
+        plan: &Plan,
+        settings: &Settings,
+        batch: u32,
+    ) -> bool {
+        let Ok(limit) = wanted_context(self.header, settings) else { return false };
+        let on = self.attention_on(plan, settings);
+        let gpu = on.and_then(|name| self.gpus.iter().find(|gpu| gpu.name == name));
         let free = gpu.map_or(self.main, |gpu| usable(gpu, self.main)).unwrap_or(ENOUGH);
-        other.extent() == plan.extent() && scores_fit(shape, settings, (limit, batch), free)
+        scores_fit(shape, settings, (limit, batch), free)
     }
 
     fn machine(&self, batch: u32) -> Machine<'_> {
@@ -178,7 +205,7 @@ impl<'h> Survey<'h> {
             return Ok(Fit { gpus: self.gpus, plan: Some(plan), room, limit });
         }
         self.check_given(&plan)?;
-        let fits = tokens_that_fit(&plan, self.machine(batch));
+        let fits = tokens_that_fit(&plan.with_scores(settings), self.machine(batch));
         let needed = |tokens: usize| {
             let on_gpus: u64 = plan.gpus.iter().map(|share| share.with_context(tokens)).sum();
             on_gpus + plan.main.with_context(tokens)
@@ -198,7 +225,9 @@ impl<'h> Survey<'h> {
         for (gpu, share) in self.gpus.iter().zip(&plan.gpus) {
             let needed = share.with_context(plan.context);
             if let Some(free) = gpu.free_beside(self.main).filter(|free| needed > *free) {
-                let smaller = smaller(self.header.str("general.name"), weights_bytes(self.header), free);
+                let all = self.gpus.iter().filter_map(|gpu| gpu.free_beside(self.main)).sum();
+                let smaller = smaller(self.header.str("general.name"), weights_bytes(self.header), all);
+                let smaller = smaller.filter(|_| plan.extent() == "all");
                 return Err(Error::NoGpuMemory {
                     layers: plan.gpu_layers,
                     gpu: gpu.name.clone(),
@@ -216,7 +245,7 @@ impl<'h> Survey<'h> {
         let machine = self.machine(batch);
         let fits = |tokens: &usize| {
             let plan = plan(&self.layers, machine, settings, *tokens);
-            tokens_that_fit(&plan, machine).is_some_and(|fits| fits >= *tokens)
+            tokens_that_fit(&plan.with_scores(settings), machine).is_some_and(|fits| fits >= *tokens)
         };
         let halves = std::iter::successors(Some(than / 2), |tokens| Some(tokens / 2));
         halves.take_while(|tokens| *tokens >= SMALLEST_CONTEXT).find(fits)

@@ -23,7 +23,7 @@ use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::costs::Costs;
 use crate::engine::llama::{
-    self, ContextOptions, LoadOptions, Parts, Placement, SpecialIds, flash_is_better,
+    self, AttentionShape, ContextOptions, LoadOptions, Parts, Placement, SpecialIds, flash_is_better,
 };
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
@@ -74,21 +74,26 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let may_measure = kept.is_some() && config.settings().sampling.seed.is_none();
     // What was chosen for this machine is recorded with every answer, as if it were given: a replay must not
     // depend on what is measured later.
-    let prefill =
-        prefill_threads(config.settings(), &state, &machine(), may_measure && plan.extent() != "all");
+    let chooses = config.source("flash-attn") != Source::Record;
+    let on_cpu = Some(config.settings()).filter(|_| chooses && plan.extent() != "all");
+    let prefill = on_cpu.and_then(|settings| prefill_threads(settings, &state, &machine(), may_measure));
     let prefill = prefill.map(|n| Assignment::of("threads-batch", &n.to_string(), Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(prefill).collect();
     let config = config.advised(advice.clone());
     let state = state.entry(path, &stamp);
     let before = state.get();
-    let (attention, slow_flash) =
-        attention(before.as_ref(), may_measure, (&survey, &plan), config.settings(), &extent);
-    let no_flash = slow_flash.then(|| Assignment::of("flash-attn", "off", Source::Machine));
+    let attention = || attention(before.as_ref(), may_measure, (&survey, &plan), config.settings(), &extent);
+    let (attention, without_flash) = if chooses { attention() } else { (None, None) };
+    let no_flash = without_flash.map(|_| Assignment::of("flash-attn", "off", Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(no_flash).collect();
     let config = config.advised(advice.clone());
     let (measured, batch_size) = measured(before.as_ref(), attention, config.settings(), &extent);
     let batch_size = batch_size.unwrap_or_else(|| survey.batch_size(config.settings()));
     let ours = config.settings().batch_size.is_none();
+    let batch_size = match without_flash {
+        Some(shape) if ours => survey.batch_with_scores(shape, &plan, config.settings(), batch_size),
+        _ => batch_size,
+    };
     let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
     let fit = survey.fit(config.settings(), batch_size)?;
     let chosen = chosen(&fit, config.settings());
@@ -99,7 +104,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let outputs = fit.plan.as_ref().map_or(ContextOptions::OUTPUTS, Plan::outputs);
+    let outputs = fit.plan.as_ref().map_or(ContextOptions::OUTPUTS, |plan| plan.outputs);
     let context = ContextOptions {
         outputs,
         room: Some(fit.room),
@@ -227,25 +232,26 @@ fn fingerprint(
     Ok((fingerprint, Some(probe)))
 }
 
-/// Whether flash attention is the better way, if that had to be measured, with its conditions; and whether to
-/// go without it. `may_measure`: no seed asks for what is reproducible, and the result will be known at the next
-/// start.
+/// Whether flash attention is the better way, if that had to be measured, with its conditions; and the attention, if
+/// it is to be computed without. `may_measure`: no seed asks for what is reproducible, and the result will be known at
+/// the next start.
 fn attention(
     before: Option<&FileState>,
     may_measure: bool,
     (survey, plan): (&Survey, &Plan),
     settings: &Settings,
     extent: &str,
-) -> (Option<(bool, String)>, bool) {
+) -> (Option<(bool, String)>, Option<AttentionShape>) {
     let device = survey.attention_on(plan, settings);
-    let Some((shape, device)) = to_measure(survey.header, settings).zip(device) else { return (None, false) };
+    let Some((shape, device)) = to_measure(survey.header, settings).zip(device) else { return (None, None) };
     let conditions = conditions(settings, extent);
     let known = before.and_then(|file| file.flash_is_better(&conditions));
     let measured = (known.is_none() && may_measure)
         .then(|| flash_is_better(shape, device, threads(settings).count))
         .flatten();
     let slow_flash = measured.or(known) == Some(false);
-    (measured.map(|better| (better, conditions)), slow_flash && survey.scores_fit(shape, plan, settings))
+    let without = Some(shape).filter(|_| slow_flash && survey.scores_fit(shape, plan, settings));
+    (measured.map(|better| (better, conditions)), without)
 }
 
 /// What the speed of a model depends on besides its file, as a key. `extent`: how much of it is on which GPUs; the

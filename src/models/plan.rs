@@ -53,6 +53,12 @@ impl Share {
         self.weights.saturating_add(self.state).saturating_add(self.compute)
     }
 
+    /// The same, where each of the `planned` tokens of context takes so many bytes of the compute buffer.
+    pub fn computing(self, per_token: f64, planned: usize) -> Share {
+        let compute = self.compute.saturating_sub((per_token * planned as f64) as u64);
+        Share { compute, kv_per_token: self.kv_per_token + per_token, ..self }
+    }
+
     /// The tokens of context that fit into `available` bytes; `None` if not even the rest fits.
     pub fn tokens_in(self, available: u64) -> Option<usize> {
         let room = available.checked_sub(self.fixed())? as f64;
@@ -79,6 +85,8 @@ pub struct Plan {
     pub cpu_experts: u32,
     /// Whether some weights of layers may be in main memory.
     aside: bool,
+    /// The rows of a batch that may have logits: GPUs that have all of the model verify longer drafts, if there is room.
+    pub outputs: usize,
     /// Whether there are experts.
     pub mixture: bool,
     /// The layers of each GPU.
@@ -113,9 +121,14 @@ impl Plan {
         }
     }
 
-    /// The rows of a batch that may have logits.
-    pub fn outputs(&self) -> usize {
-        outputs(self.aside)
+    /// The same for finding out how many tokens fit: without flash attention, each takes more of the compute buffers.
+    pub fn with_scores(&self, settings: &Settings) -> Plan {
+        let mut plan = self.clone();
+        if settings.flash_attn == Auto::Off {
+            let shares = plan.gpus.iter_mut().chain([&mut plan.main]).filter(|share| share.compute > 0);
+            shares.for_each(|share| *share = share.computing(self.compute_per_token, self.context));
+        }
+        plan
     }
 
     /// The device that evaluates all layers, by name, if one does; workers are not counted.
@@ -164,11 +177,6 @@ impl Plan {
     }
 }
 
-/// The rows of a batch that may have logits: a GPU that has all of the model verifies longer drafts.
-fn outputs(aside: bool) -> usize {
-    if aside { ContextOptions::OUTPUTS } else { ContextOptions::OUTPUTS_ON_GPU }
-}
-
 /// Where layers are that are on one of these devices, for people.
 pub fn whereabouts(gpus: &[Device]) -> &'static str {
     match gpus.iter().filter(|gpu| gpu.kind == DeviceKind::Lent).count() {
@@ -203,7 +211,7 @@ pub fn planned_context(settings: &Settings, limit: usize) -> usize {
 /// Plans for a context of `context` tokens.
 pub fn plan(model: &Layers, machine: Machine, settings: &Settings, context: usize) -> Plan {
     let context = context.next_multiple_of(CONTEXT_STEP);
-    let planner = Planner { model, machine, settings, context };
+    let planner = Planner { model, machine, settings, context, outputs: ContextOptions::OUTPUTS };
     let layers = model.layers.len() as u32;
     let all = if machine.gpus.is_empty() { 0 } else { layers + 1 };
     let most_experts = if model.has_experts() { layers } else { 0 };
@@ -214,6 +222,10 @@ pub fn plan(model: &Layers, machine: Machine, settings: &Settings, context: usiz
         gpu_layers: settings.gpu_layers.map_or(all, given),
         cpu_experts: given_experts.unwrap_or(0),
     };
+    let roomy = Planner { outputs: ContextOptions::OUTPUTS_ON_GPU, ..planner };
+    if let Some(plan) = Some(roomy.placed(whole)).filter(|plan| !plan.aside && roomy.fits(plan)) {
+        return plan;
+    }
     let first = planner.placed(whole);
     if !settings.fit || planner.fits(&first) {
         return first;
@@ -227,11 +239,13 @@ pub fn plan(model: &Layers, machine: Machine, settings: &Settings, context: usiz
     Plan { reason: Some(reason), ..found.unwrap_or(first) }
 }
 
+#[derive(Clone, Copy)]
 struct Planner<'a> {
     model: &'a Layers,
     machine: Machine<'a>,
     settings: &'a Settings,
     context: usize,
+    outputs: usize,
 }
 
 impl Planner<'_> {
@@ -279,8 +293,9 @@ impl Planner<'_> {
         }
         self.spread_rows(&mut gpus);
         // Large batches are evaluated on a GPU even where the weights are in main memory, and copied for it.
-        let aside = self.is_aside(candidate);
-        let compute = self.compute(aside);
+        let aside =
+            candidate.gpu_layers < layers + 1 || candidate.cpu_experts > 0 || !model.pinned.is_empty();
+        let compute = self.compute();
         let copied = if aside { 2 * model.largest } else { 0 };
         for gpu in gpus.iter_mut().filter(|gpu| gpu.weights > 0) {
             gpu.compute = compute + copied;
@@ -291,6 +306,7 @@ impl Planner<'_> {
             layers: layers + 1,
             cpu_experts: candidate.cpu_experts,
             aside,
+            outputs: self.outputs,
             mixture: model.has_experts(),
             split,
             gpus,
@@ -301,27 +317,21 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether some weights of layers may be in main memory.
-    fn is_aside(&self, candidate: Candidate) -> bool {
-        let all = candidate.gpu_layers > self.model.layers.len() as u32;
-        !all || candidate.cpu_experts > 0 || !self.model.pinned.is_empty()
-    }
-
     /// The compute buffer of each device for the planned context, in bytes.
-    fn compute(&self, aside: bool) -> u64 {
-        self.compute_for(self.context, outputs(aside))
+    fn compute(&self) -> u64 {
+        self.compute_for(self.context)
     }
 
     fn compute_per_token(&self) -> f64 {
         const LONG: usize = 1 << 20; // from there on it is proportional
-        (self.compute_for(2 * LONG, 0) - self.compute_for(LONG, 0)) as f64 / LONG as f64
+        (self.compute_for(2 * LONG) - self.compute_for(LONG)) as f64 / LONG as f64
     }
 
-    fn compute_for(&self, context: usize, outputs: usize) -> u64 {
+    fn compute_for(&self, context: usize) -> u64 {
         self.model.compute(Evaluation {
             context,
             batch: self.machine.batch,
-            outputs,
+            outputs: self.outputs,
             flash: self.settings.flash_attn != Auto::Off,
         })
     }
@@ -379,7 +389,7 @@ impl Planner<'_> {
     /// Fills the GPUs one after the other, each to the same part of its memory, the smallest with which all
     /// layers have a place.
     fn balanced(&self, candidate: Candidate, first: u32) -> Vec<u32> {
-        let (model, compute) = (self.model, self.compute(self.is_aside(candidate)));
+        let (model, compute) = (self.model, self.compute());
         let bytes = |n: u32| match model.layers.get(n as usize) {
             None => model.output,
             Some(layer) => {

@@ -114,6 +114,9 @@ impl Why {
     }
 }
 
+/// The most that the setting takes.
+const MOST: u32 = 512;
+
 /// A core with less than this share of the fastest one's speed would hold up the others.
 const FAST: f64 = 0.6;
 
@@ -139,7 +142,7 @@ fn on_linux(root: &Path) -> Option<Here> {
     } else {
         Threads { count: most.max(1), why }
     };
-    let all = [cores(root, &allowed), allowed.len() as u32].map(|all| all.min(quota));
+    let all = [cores(root, &allowed), allowed.len() as u32].map(|all| all.min(quota).min(MOST));
     let more: BTreeSet<u32> = all.into_iter().filter(|count| *count > threads.count).collect();
     Some(Here { threads, more: more.into_iter().collect() })
 }
@@ -244,7 +247,7 @@ fn elsewhere() -> Here {
         let line = String::from_utf8(asked.ok()?.stdout).ok()?;
         line.rsplit_once(": ")?.1.trim().parse().ok().filter(|count| *count > 0)
     });
-    let all = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let all = std::thread::available_parallelism().map_or(1, |n| n.get() as u32).min(MOST);
     let threads = match performance.flatten() {
         Some(count) => Threads { count, why: Why::PerformanceCores },
         None => Threads { count: all, why: Why::Cores },
@@ -386,6 +389,7 @@ mod tests {
         assert_eq!(machine().in_group("/").with(quota, "200000 100000").threads(), (2, Why::Quota));
         assert_eq!(machine().in_group("/").with(quota, "200000 100000").more(), [0; 0]);
         assert_eq!(machine().in_group("/").with(quota, "9900000 100000").more(), [99]);
+        assert_eq!(Machine::of(768).with_siblings(384).more(), [MOST]);
         assert_eq!(machine().in_group("/").with(quota, "max 100000").threads(), (64, Why::Cores));
         assert_eq!(machine().in_group("/").with(quota, "9900000 100000").threads(), (64, Why::Cores));
         assert_eq!(machine().in_group("/").threads(), (64, Why::Cores));

@@ -20,6 +20,8 @@ pub enum Source {
     Flag,
     /// `/set` in the chat.
     Chat,
+    /// A saved answer that is replayed.
+    Record,
     /// The only value that works on this machine.
     Machine,
 }
@@ -36,6 +38,7 @@ impl Source {
             Source::Environment => "environment",
             Source::Flag => "flag",
             Source::Chat => "/set",
+            Source::Record => "the saved answer",
             Source::Machine => "this machine",
         }
     }

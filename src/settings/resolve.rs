@@ -191,7 +191,7 @@ impl Config {
         pairs.filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// The same with other values of the settings that affect an answer.
+    /// The same with the values of the settings that affect an answer from a saved one.
     pub fn shaped(&self, pairs: &[(String, String)]) -> Result<Config, Error> {
         let mut config = self.clone();
         config.change(|assignments| assignments.retain(|assignment| !assignment.setting.shapes));
@@ -200,7 +200,7 @@ impl Config {
         for (name, value) in pairs {
             let row = setting(name).ok_or_else(|| Error::Unknown(name.clone()))?;
             checked(row, value, row.name).map_err(Error::Wrong)?;
-            let assignment = Assignment::new(row, value, Source::Chat);
+            let assignment = Assignment::new(row, value, Source::Record);
             config.change(|assignments| assignments.push(assignment));
         }
         Ok(config)

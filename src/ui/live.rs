@@ -189,6 +189,10 @@ impl Open {
     fn add(&mut self, text: &str) -> bool {
         for (_, c) in characters(text) {
             let cells = width_of(c);
+            if c == PRESENTATION && self.rest.is_empty() && self.cells > 0 {
+                self.cells -= 1; // belongs to it
+                self.rest.push('x');
+            }
             if !self.rest.is_empty() || cells > 1 || is_unsure(c) {
                 self.rest.extend(Some(c).filter(|c| cells > 0 || is_unsure(*c)));
             } else {
@@ -306,6 +310,10 @@ mod tests {
                 (narrowest, widest),
                 "{text}"
             );
+            let mut open = Open::default();
+            assert!(open.add("ab") && open.add(text));
+            let columns = [Reading::Narrowest, Reading::Widest].map(|reading| open.column(80, reading));
+            assert_eq!(columns, [2 + narrowest, 2 + widest], "{text}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct ContextOptions {
 }
 
 impl ContextOptions {
-    /// Rows with logits for one sequence with speculative decoding; and if a GPU evaluates it.
+    /// Rows with logits for one sequence with speculative decoding; and where GPUs have all layers.
     pub const OUTPUTS: usize = draft::MOST_ON_CPU + 1;
     pub const OUTPUTS_ON_GPU: usize = draft::MOST + 1;
 
@@ -82,9 +82,10 @@ pub(super) struct Context<'w> {
     cancel: Box<AtomicPtr<c_void>>,
     /// The number of vocabulary tokens, which is the length of a row of logits.
     vocabulary: usize,
-    /// The threads for decoding, for prefill, and those that a batch of several tokens would take now.
-    threads: (u32, u32),
-    several: u32,
+    decode_threads: u32,
+    prefill_threads: u32,
+    /// What llama.cpp takes now for a batch of several tokens.
+    batch_threads: u32,
     weights: PhantomData<&'w Weights>,
 }
 
@@ -141,8 +142,15 @@ impl<'w> Context<'w> {
         };
         // SAFETY: the model is loaded, and its vocabulary is part of it.
         let vocabulary = unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) };
-        let (vocabulary, threads) = (vocabulary as usize, (options.threads, options.threads_batch));
-        Ok(Context { raw, cancel, vocabulary, threads, several: threads.1, weights: PhantomData })
+        Ok(Context {
+            raw,
+            cancel,
+            vocabulary: vocabulary as usize,
+            decode_threads: options.threads,
+            prefill_threads: options.threads_batch,
+            batch_threads: options.threads_batch,
+            weights: PhantomData,
+        })
     }
 
     /// Evaluates a batch; `cancel` aborts it. The CPU and Metal check in mid-batch; CUDA, Vulkan and RPC
@@ -166,11 +174,12 @@ impl<'w> Context<'w> {
             seq_id: sequence_of.as_mut_ptr(),
             logits: logits.as_mut_ptr(),
         };
-        let (threads, for_prefill) = self.threads;
-        let several = if batch.len() > FEW { for_prefill } else { threads };
-        if std::mem::replace(&mut self.several, several) != several {
+        let threads = if batch.len() > FEW { self.prefill_threads } else { self.decode_threads };
+        if std::mem::replace(&mut self.batch_threads, threads) != threads {
             // SAFETY: only sets two numbers.
-            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), threads as i32, several as i32) };
+            unsafe {
+                sys::llama_set_n_threads(self.raw.as_ptr(), self.decode_threads as i32, threads as i32);
+            }
         }
         forget_errors();
         self.cancel.store((&raw const cancel).cast_mut().cast(), Ordering::Release);

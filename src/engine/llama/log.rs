@@ -48,6 +48,9 @@ fn is_repeated(text: &str) -> bool {
     LAST_DETAIL.lock().is_ok_and(|mut last| std::mem::replace(&mut *last, text.into()) == text)
 }
 
+/// What has several lines for every layer, each time a context is made.
+const OF_EVERY_LAYER: &str = "llama_graph_n_input_tensors: ";
+
 extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
     let Some(text) = c_text(text) else { return };
     let line = text.trim_end();
@@ -64,7 +67,8 @@ extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char
         NOT_LOCKED.store(true, Ordering::Relaxed);
     }
     if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log)
-        && !(level == llama_cpp_sys_2::GGML_LOG_LEVEL_DEBUG && is_repeated(&text))
+        && !(level == llama_cpp_sys_2::GGML_LOG_LEVEL_DEBUG
+            && (text.starts_with(OF_EVERY_LAYER) || is_repeated(&text)))
     {
         log(&text);
     }
