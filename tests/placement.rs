@@ -231,10 +231,10 @@ fn a_model_that_does_not_fit_is_refused_with_what_helps() {
     let refused = run(&["--device", "none"], &mixture, 1);
     refused.failed(1, "not enough memory: the model needs ").hint("; --cpu-moe --fit off reads the experts");
     let Some(model) = default_model() else { return cannot_run("the default model is not here") };
-    let refused = run(&[], &model, 70).failed(1, "not enough memory: the model needs ");
+    let refused = run(&[], &model, 80).failed(1, "not enough memory: the model needs ");
     let (_, tokens) = refused.stderr.split_once("; with --ctx-size ").expect(&refused.stderr);
     let tokens = tokens.split(' ').next().unwrap();
-    run(&["--ctx-size", tokens], &model, 70).code(0);
+    run(&["--ctx-size", tokens], &model, 80).code(0);
 }
 
 #[test]
@@ -262,8 +262,17 @@ fn a_chat_goes_on_when_another_program_takes_a_devices_memory() {
     let long = format!("Repeat this: {}\n", "one two three four five six seven eight nine ten ".repeat(100));
     let answers = |taken: bool| {
         let (worker, home) = (Worker::start(&[]), Home::new());
-        let args =
-            ["--repl-stdin", "-n", "8", "--temp", "0", "--no-prompt-cache", "--keep", "--flash-attn=on"];
+        let args = [
+            "--repl-stdin",
+            "-n",
+            "8",
+            "--temp",
+            "0",
+            "--no-prompt-cache",
+            "--keep",
+            "--flash-attn=on",
+            "--device=RPC0",
+        ];
         let mut chat = with_workers(&home, &[&worker], &args).model(&model).stdin("Hi\n").start();
         chat.stdout.wait_for("\n"); // an answer: the model is loaded
         if taken {

@@ -83,10 +83,8 @@ fn the_probabilities_of_an_answer_are_those_of_the_model() {
                 assert!(close(token.chosen.logprob, logprob), "{name} {place} {at}: {token:?}, {logprob}");
                 assert_eq!(token.others.len(), 3);
                 for other in &token.others {
-                    assert!(
-                        close(other.logprob, expected[other.token.unwrap() as usize]),
-                        "{name}: {token:?}"
-                    );
+                    let logprob = expected[other.token.unwrap() as usize];
+                    assert!(close(other.logprob, logprob), "{name}: {other:?} and {logprob}");
                 }
                 let (drawn, others) = token.drawn.as_ref().unwrap();
                 match (temp, top_k) {

@@ -8,7 +8,7 @@ use fireside::chat::{Constraint, Request};
 use fireside::engine::costs::{Costs, SIZES};
 
 use crate::support::engine::{
-    Answer, FLOAT_NOISE, RECURRENT, Subject, TF32, TINY, answer, default_subject, turn, user,
+    Answer, FLOAT_NOISE, GPU_BUILD, RECURRENT, Subject, TF32, TINY, answer, default_subject, turn, user,
 };
 use crate::support::{Home, default_model, tiny};
 
@@ -97,6 +97,7 @@ fn drafts_change_no_answer_of_the_tiny_models() {
             }
         }
         match name {
+            "llama-bpe" | "gemma3" if GPU_BUILD => {} // drafts may not pay on a GPU in software
             "llama-bpe" | "gemma3" => assert!(made > 20, "{name}: {made} tokens were drafted"),
             name if RECURRENT.contains(&name) => assert_eq!(made, 0, "{name} cannot take a draft back"),
             _ => {} // it may not repeat itself

@@ -102,7 +102,7 @@ impl Home {
         // which GPU llama.cpp takes (make test-gpu)
         let of_gpu = |name: &OsString| {
             let name = name.to_string_lossy();
-            ["GGML_", "CUDA_", "NVIDIA_", "VK_"].iter().any(|start| name.starts_with(start))
+            ["GGML_", "CUDA_", "NVIDIA_", "VK_", "MESA_"].iter().any(|start| name.starts_with(start))
                 || name == "LD_LIBRARY_PATH"
         };
         environment.extend(std::env::vars_os().filter(|(name, _)| of_gpu(name)));
