@@ -17,13 +17,14 @@ use fireside::chat::settings::Settings;
 use fireside::chat::{Event, Message, Request, Role, Stats};
 use fireside::engine::Engine;
 use fireside::engine::costs::{Costs, SIZES};
-use fireside::engine::draft::MOST;
+use fireside::engine::draft::MOST_ON_CPU;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model};
 use fireside::engine::token::Token;
 use fireside::gguf;
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
+const BATCH: usize = 512;
 const DEPTHS: [usize; 3] = [16, 512, 2048];
 /// The tasks of benches/rivals.
 const DEEP: [&str; 3] = ["repeat", "typos", "rename four times"];
@@ -81,8 +82,9 @@ fn main() {
     llama::install(Hooks { log: None, abort: |_| {} });
     let options = LoadOptions::new(&Settings::default(), Parts::InTurn);
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
-    let context = ContextOptions::new(&Settings::default(), 4096, 512, threads);
-    let costs = batches(Llama::new(&weights, context.clone()));
+    let context = ContextOptions::new(&Settings::default(), 4096, BATCH, threads);
+    let measured = ContextOptions { outputs: ContextOptions::OUTPUTS_ON_GPU, ..context.clone() };
+    let costs = batches(Llama::new(&weights, measured));
     let header = gguf::read(Path::new(&path)).expect("it was loaded");
     let template = header.str("tokenizer.chat_template");
     let mut engine =
@@ -155,10 +157,10 @@ fn bound(tokens: &[Token], prompt: usize, costs: &Costs) -> f64 {
         let run = |from: usize| tokens[from..].iter().zip(&tokens[at..]).take_while(|(a, b)| a == b).count();
         (0..at).map(run).max().unwrap_or(0)
     };
-    let mut cheapest = vec![0.0; tokens.len() + MOST + 2]; // of writing the answer from each token on
+    let mut cheapest = vec![0.0; tokens.len() + MOST_ON_CPU + 2]; // of writing the answer from each token on
     for at in (prompt..tokens.len()).rev() {
         // A step evaluates one token, whose successor is then known, and a draft of which each token brings another one.
-        let right = followed(at + 1).min(MOST);
+        let right = followed(at + 1).min(MOST_ON_CPU);
         let ways = (0..=right).map(|draft| costs.of(draft + 1, at) + cheapest[at + draft + 1]);
         cheapest[at] = ways.fold(f64::INFINITY, f64::min);
     }
@@ -174,7 +176,9 @@ fn parting(mut model: Llama, with: &Answer, without: &Answer) {
     let mut changes = Vec::new();
     for size in [1, 2] {
         model.truncate(0, 0);
-        model.append(0, prompt, Logits::None).expect("it evaluates");
+        for batch in prompt.chunks(BATCH) {
+            model.append(0, batch, Logits::None).expect("it evaluates");
+        }
         for (number, batch) in answer.chunks(size).enumerate() {
             model.append(0, batch, Logits::All).expect("it evaluates");
             for row in 0..batch.len() {
