@@ -11,7 +11,8 @@ use crate::models::about::{About, count};
 use crate::models::fit::{available_memory, planned};
 use crate::models::licences::Openness;
 use crate::models::memory::Needs;
-use crate::models::plan::{Plan, Share, whereabouts};
+use crate::models::plan::{Plan, whereabouts};
+use crate::models::share::Share;
 use crate::models::{self, Device, Supports};
 use crate::units::size;
 

@@ -36,8 +36,6 @@ pub use self::bandwidth::{MemorySpeed, memory_speed};
 pub use self::context::ContextOptions;
 use self::context::{Context, Extent};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
-use self::fallback::LONG;
-use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
 pub use self::plugins::{plugin_folder, plugins};
@@ -130,7 +128,7 @@ impl<'w> Llama<'w> {
         let taken = context.restore(sequence, extent, state)
             && (matches!(extent, Extent::Whole) || context.remove(sequence, len));
         if !taken || context.last(sequence) != Some(len - 1) {
-            let why = reason().unwrap_or_default();
+            let why = log::reason().unwrap_or_default();
             self.clear(sequence);
             bail!("llama.cpp did not take the saved memory: {why}");
         }
@@ -194,7 +192,7 @@ impl<'w> Llama<'w> {
         let plain = |text: &str| -> Vec<Token> {
             contained(|| vocab.tokenize(text.as_bytes(), false, special)).into_iter().map(|t| t.0).collect()
         };
-        match Some(text).filter(|text| text.len() > LONG).and_then(|_| self.weights.letters()) {
+        match Some(text).filter(|text| text.len() > fallback::LONG).and_then(|_| self.weights.letters()) {
             Some(letters) => {
                 let ends =
                     self.weights.vocabulary().markers.iter().filter_map(|m| m.text.chars().next_back());

@@ -9,7 +9,8 @@ use super::error::{Error, Remedies};
 use super::memory::{
     SMALLEST_CONTEXT, bits, context_limit, first_batch_size, limited, wanted_context, weights_bytes,
 };
-use super::plan::{CPU, ENOUGH, Machine, Plan, Share, plan, planned_context, usable};
+use super::plan::{CPU, ENOUGH, Machine, Plan, plan, planned_context, usable};
+use super::share::Share;
 use crate::chat::Settings;
 use crate::chat::settings::{Auto, SplitMode};
 use crate::engine::llama::{self, AttentionShape, Device, DeviceKind, Room};

@@ -1,6 +1,6 @@
 //! A model's name → its file, and the facts known before it is loaded: location, recommendations, memory.
 //!
-//! open.rs prepares a file for loading, fit.rs and plan.rs decide what goes where, memory.rs what fits into main
+//! open.rs prepares a file for loading, fit.rs and plan.rs (share.rs) decide what goes where, memory.rs what fits into main
 //! memory, device.rs describes the result, threads.rs finds the number of threads, templates.rs the chat
 //! template, about.rs the facts for lists, bandwidth.rs what decoding reads; servers.rs asks for remote models; probe.rs tries out new files; error.rs has the errors.
 
@@ -23,6 +23,7 @@ pub mod plan;
 pub mod fit;
 mod open;
 pub mod probe;
+pub mod share;
 mod templates;
 mod threads;
 mod workers;

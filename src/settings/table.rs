@@ -62,7 +62,7 @@ pub const SETTINGS: &[Setting] = &[
         .short('t')
         .shapes(),
     row("threads-batch", "N", Group::Model, value!(threads_batch, threads, or_auto))
-        .help("threads for prefill; default: as for --threads, or more where that is faster")
+        .help("threads for prefill; default: like --threads, or more if faster")
         .shapes(),
     row("batch-size", "N|auto", Group::Model, value!(batch_size, batch_size, or_auto))
         .help("tokens that prefill evaluates at once, a power of two; default: chosen for the model and this machine")
