@@ -224,8 +224,9 @@ mod tests {
             near(costs.of(65, 3000), 26.22 * share);
             assert_eq!(costs.list(), [], "they are no measurement of a draft");
         }
-        after.clone().learn(200, 0, 1.0);
-        let mut seen = after;
+        let mut seen = after.clone();
+        seen.learn(200, 0, 1.0);
+        assert_eq!(seen, after, "larger than any draft");
         seen.learn(17, 0, 6.0);
         near(seen.of(17, 0), 6.0);
         let dear = learn(0, &[(1, 1.0), (31, 100.0)]);

@@ -17,8 +17,7 @@ pub(super) fn device(
     let prefill = settings.threads_batch.filter(|count| *count != threads.count);
     let cpu = format!("CPU, {threads}{}", prefill.map_or(String::new(), |n| format!(", {n} for prefill")));
     if let Some(plan) = plan.filter(|plan| plan.gpu_layers > 0) {
-        let used = gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0);
-        let names: Vec<&str> = used.map(|(gpu, _)| gpu.description.as_str()).collect();
+        let names: Vec<&str> = plan.used(gpus).map(|gpu| gpu.description.as_str()).collect();
         return (format!("{}, {}; {cpu}", names.join(" and "), plan.placed()), None);
     }
     let gpu = if gpus.is_empty() { llama::gpus().into_iter().next() } else { gpus.first().cloned() };

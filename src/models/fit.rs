@@ -137,17 +137,16 @@ impl<'h> Survey<'h> {
 
     /// How much of the model is on which GPUs, in a few words.
     pub(super) fn extent(&self, plan: &Plan) -> String {
-        let used = self.gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0);
-        let name = |(gpu, _): (&'_ Device, _)| match gpu.kind {
+        let name = |gpu: &'_ Device| match gpu.kind {
             DeviceKind::Lent => "a worker".to_string(), // its address may change
             _ => gpu.description.clone(),
         };
-        let names: Vec<String> = used.map(name).collect();
+        let names: Vec<String> = plan.used(&self.gpus).map(name).collect();
         format!("{} {names:?}", plan.extent())
     }
 
     /// The device that computes all of attention, by name, if one does.
-    pub(super) fn attention_on(&self, plan: &Plan, settings: &Settings) -> Option<&str> {
+    pub(super) fn attention_on<'a>(&'a self, plan: &'a Plan, settings: &Settings) -> Option<&'a str> {
         plan.only_device(&self.gpus).filter(|device| *device == CPU || !settings.no_kv_offload)
     }
 

@@ -93,9 +93,14 @@ impl Plan {
         plan
     }
 
+    /// Those of its GPUs that have weights.
+    pub fn used<'a>(&'a self, gpus: &'a [Device]) -> impl Iterator<Item = &'a Device> {
+        gpus.iter().zip(&self.gpus).filter(|(_, share)| share.weights > 0).map(|(gpu, _)| gpu)
+    }
+
     /// The device that evaluates all layers, by name, if one does; workers are not counted.
-    pub fn only_device<'a>(&self, gpus: &'a [Device]) -> Option<&'a str> {
-        let mut used = gpus.iter().zip(&self.gpus).filter(|(_, share)| share.weights > 0).map(|(gpu, _)| gpu);
+    pub fn only_device<'a>(&'a self, gpus: &'a [Device]) -> Option<&'a str> {
+        let mut used = self.used(gpus);
         match (used.next(), used.next()) {
             (None, _) => Some(CPU),
             (Some(gpu), None) if !self.aside && gpu.kind != DeviceKind::Lent => Some(&gpu.name),
@@ -254,10 +259,10 @@ impl Planner<'_> {
             gpu.map_or(&mut main, |gpu| &mut gpus[gpu]).add(tensor.bytes, tensor.read);
         }
         self.spread_rows(&mut gpus);
+        let compute = self.compute();
         // Large batches are evaluated on a GPU even where the weights are in main memory, and copied for it.
         let aside =
             candidate.gpu_layers < layers + 1 || candidate.cpu_experts > 0 || !model.pinned.is_empty();
-        let compute = self.compute();
         let copied = if aside { 2 * model.largest } else { 0 };
         for gpu in gpus.iter_mut().filter(|gpu| gpu.weights > 0) {
             gpu.compute = compute + copied;
