@@ -44,10 +44,10 @@ fn allocate_in_large_steps() {
     }
 }
 
-/// Keeps llama.cpp from starting a debugger when it aborts, and has it repack weights on several threads
-/// (build/include/parallel_repack.h).
+/// Keeps llama.cpp from starting a debugger when it aborts, and has ggml compute as build/include has it: repack
+/// weights on several threads, multiply by kernels of ours.
 fn prepare_llama_cpp() {
-    for name in ["GGML_NO_BACKTRACE", "GGML_PARALLEL_REPACK"] {
+    for name in ["GGML_NO_BACKTRACE", "GGML_FIRESIDE"] {
         // SAFETY: there is only one thread yet, so nothing else reads the environment.
         unsafe { std::env::set_var(name, "1") };
     }

@@ -129,7 +129,7 @@ fn weights_repacked_on_several_threads_are_those_of_one() {
     }
     llama::install(Hooks { log: None, abort: |_| {} });
     // SAFETY: no other thread reads the environment now. The first tensor does.
-    unsafe { std::env::set_var("GGML_PARALLEL_REPACK", "1") };
+    unsafe { std::env::set_var("GGML_FIRESIDE", "1") };
     let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     let before = threads();
     const COLUMNS: i64 = 4096;

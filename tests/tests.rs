@@ -136,6 +136,8 @@ mod batches;
 mod measured;
 // A file loaded in two halves.
 mod loading;
+// Matrix products of our own.
+mod products;
 // What of a model goes to which device.
 mod placement;
 // The figures of docs/big-models.md.

@@ -1,6 +1,5 @@
-# llama.cpp's CMake projects → the same, with what stands beside this file in their build: a header before the compiler's own,
-# and one each for pre-tokeniser regular expressions that need no stack, for metadata in the log, for how files are mapped, and for
-# repacking on several threads.
+# llama.cpp's CMake projects → the same, with what stands beside this file in their build: a header before the compiler's own, and
+# those that the compiler is to read before some of the sources (fireside_headers), each of which says what it is for.
 # Left out is "common", what llama.cpp's own tools share: the binding would have it built, half of all there is to compile, and
 # nothing here calls it. Added is the RPC backend, with a transport that opens no socket.
 #
@@ -13,14 +12,19 @@ set(GGML_RPC_RDMA OFF CACHE BOOL "" FORCE)
 set(fireside_files "${CMAKE_BINARY_DIR}/fireside")
 file(COPY "${CMAKE_CURRENT_LIST_DIR}/" DESTINATION "${fireside_files}")
 include_directories(BEFORE SYSTEM "${fireside_files}/include")
-cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/unicode.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/src"
-    APPEND PROPERTY COMPILE_OPTIONS -include pretokenizer_regex.h)
-cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/llama-model-loader.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/src"
-    APPEND PROPERTY COMPILE_OPTIONS -include metadata_text.h)
-cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/llama-mmap.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/src"
-    APPEND PROPERTY COMPILE_OPTIONS -include mapped_pages.h)
-cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/repack.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/ggml/src"
-    APPEND PROPERTY COMPILE_OPTIONS -include parallel_repack.h)
+
+function(fireside_headers)
+    foreach (of "src:unicode.cpp:pretokenizer_regex.h" "src:llama-model-loader.cpp:metadata_text.h" "src:llama-mmap.cpp:mapped_pages.h"
+                "src:llama-vocab.cpp:vocabulary.h" "ggml/src:gguf.cpp:metadata_reads.h" "ggml/src:ggml-cpu/repack.cpp:parallel_repack.h"
+                "ggml/src:ggml-cpu/tiled/tiled.cpp:block_matmul.h")
+        string(REPLACE ":" ";" of "${of}")
+        list(POP_FRONT of directory source header)
+        set_property(SOURCE "${CMAKE_SOURCE_DIR}/${directory}/${source}" DIRECTORY "${CMAKE_SOURCE_DIR}/${directory}"
+            APPEND PROPERTY COMPILE_OPTIONS -include "${header}")
+    endforeach ()
+endfunction()
+cmake_language(DEFER CALL fireside_headers)
+
 file(STRINGS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/repack.cpp" fireside_found REGEX "void ggml_backend_cpu_repack_buffer_set_tensor\\(")
 if (NOT fireside_found)
     message(FATAL_ERROR "parallel_repack.h takes the place of a function that ggml no longer has")

@@ -2,17 +2,16 @@
 //
 // Repacking takes most of the start of a large model. Rows lie one after another before and after, and formats interleave up to 16
 // of them, so a group of rows can be treated as a tensor of its own. As many threads as OpenMP would take on this one
-// (repack.rs says how many). Only with GGML_PARALLEL_REPACK in the environment, which main.rs sets: llama.cpp's own tools over this
-// ggml stay as they come. project.cmake has the compiler read this file before repack.cpp.
+// (repack.rs says how many). project.cmake has the compiler read this file before repack.cpp.
 
 #pragma once
 
 #ifdef GGML_USE_OPENMP
 
+#include "asked.h"
 #include "ggml-backend-impl.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <omp.h>
 
 namespace fireside {
@@ -27,12 +26,11 @@ static void fireside_repack(ggml_backend_buffer_t, ggml_tensor *, const void *, 
 
 static void ggml_backend_cpu_repack_buffer_set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data,
                                                       size_t offset, size_t size) {
-    static const bool parallel = std::getenv("GGML_PARALLEL_REPACK") != nullptr;
     const int64_t rows = ggml_nrows(tensor);
     const int64_t row = tensor->nb[1]; // bytes
     const int64_t piece = fireside::GROUP * std::max<int64_t>(1, fireside::PIECE / (fireside::GROUP * row));
     const int threads = std::min(omp_get_max_threads(), fireside::THREADS);
-    if (!parallel || threads < 2 || offset != 0 || size != ggml_nbytes(tensor) || rows < 2 * piece) {
+    if (!fireside::asked() || threads < 2 || offset != 0 || size != ggml_nbytes(tensor) || rows < 2 * piece) {
         return fireside_repack(buffer, tensor, data, offset, size);
     }
     #pragma omp parallel for num_threads(threads) schedule(dynamic)

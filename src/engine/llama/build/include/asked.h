@@ -1,0 +1,15 @@
+// GGML_FIRESIDE in the environment, which main.rs sets → whether ggml is to compute as the other headers here have it. llama.cpp's
+// own tools over the same ggml stay as they come: they are what answers and speed are compared with.
+
+#pragma once
+
+#include <cstdlib>
+
+namespace fireside {
+
+inline bool asked() {
+    static const bool yes = std::getenv("GGML_FIRESIDE") != nullptr;
+    return yes;
+}
+
+} // namespace fireside
