@@ -1,125 +1,195 @@
-//! Matrix products that the program computes in its own way (build/include/block_matmul.h) are those of ggml's kernels, to the bit.
+//! Products and attention that the program computes in its own way (build/include: block_matmul.h, row_attention.h) are those of
+//! ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so: a process with it and one without give the
+//! same bytes.
 
-use std::ffi::c_void;
+use std::ffi::OsStr;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::support::alone;
+use crate::support::alone_with;
 use crate::support::mutate::Random;
 
-/// Weights and columns, both a row after the other.
-struct Product {
-    kind: sys::ggml_type,
-    length: i64,
-    rows: i64,
-    columns: i64,
-    weights: Vec<u8>,
-    values: Vec<f32>,
+/// Runs the test `name` in two processes, in which `bytes` gives what is to be the same.
+fn same_with_and_without(name: &str, bytes: impl FnOnce() -> Vec<u8>) {
+    const RESULT: &str = "FIRESIDE_TEST_RESULT";
+    if let Some(path) = std::env::var_os(RESULT) {
+        return std::fs::write(path, bytes()).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
+    alone_with(name, &[(RESULT, ours.as_os_str()), ("GGML_FIRESIDE", OsStr::new("1"))]);
+    alone_with(name, &[(RESULT, theirs.as_os_str())]);
+    let [ours, theirs] = [ours, theirs].map(|path| std::fs::read(path).unwrap());
+    assert_eq!(ours.len(), theirs.len());
+    let first = ours.iter().zip(&theirs).position(|(one, other)| one != other);
+    assert_eq!(first, None, "of {} bytes", ours.len());
 }
 
-impl Product {
-    fn random(kind: sys::ggml_type, length: i64, rows: i64, columns: i64, random: &mut Random) -> Product {
-        let mut number = |scale: f32| scale * (random.next() as i32 as f32 / i32::MAX as f32);
-        let plain: Vec<f32> = (0..rows)
-            .flat_map(|row| {
-                let scale = [1.0, 0.0, 1e-3, 300.0][row as usize % 4];
-                (0..length).map(|_| number(scale)).collect::<Vec<_>>()
-            })
-            .collect();
-        let values = (0..columns * length).map(|i| number(1.0 + (i / length) as f32)).collect();
-        // SAFETY: the sizes are those of the two buffers.
-        let weights = unsafe {
-            let mut weights = vec![0_u8; rows as usize * sys::ggml_row_size(kind, length)];
-            let to = weights.as_mut_ptr().cast();
-            sys::ggml_quantize_chunk(kind, plain.as_ptr(), to, 0, rows, length, std::ptr::null());
-            weights
-        };
-        Product { kind, length, rows, columns, weights, values }
+/// One computation: what goes into it, and what comes out.
+struct Computation {
+    context: *mut sys::ggml_context,
+    random: Random,
+}
+
+impl Computation {
+    fn new(random: Random) -> Computation {
+        let params =
+            sys::ggml_init_params { mem_size: 64 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: false };
+        // SAFETY: it is freed by `finish`.
+        Computation { context: unsafe { sys::ggml_init(params) }, random }
     }
 
-    fn by_graph(&self, threads: i32) -> Vec<f32> {
-        let params = sys::ggml_init_params {
-            mem_size: (1 << 20)
-                + self.weights.len()
-                + 8 * self.values.len()
-                + 8 * (self.rows * self.columns) as usize,
-            mem_buffer: std::ptr::null_mut(),
-            no_alloc: false,
-        };
-        // SAFETY: the tensors have the sizes of what is copied into and out of them, and live until `ggml_free`.
+    /// Numbers up to `scale`, quantised.
+    fn tensor(
+        &mut self,
+        kind: sys::ggml_type,
+        size: [i64; 3],
+        scale: impl Fn(i64) -> f32,
+    ) -> *mut sys::ggml_tensor {
+        let rows = size[1] * size[2];
+        let mut number = |row| scale(row) * (self.random.next() as i32 as f32 / i32::MAX as f32);
+        let numbers: Vec<f32> =
+            (0..rows).flat_map(|row| (0..size[0]).map(|_| number(row)).collect::<Vec<_>>()).collect();
+        // SAFETY: the tensor has room for as many rows.
         unsafe {
-            let context = sys::ggml_init(params);
-            let weights = sys::ggml_new_tensor_2d(context, self.kind, self.length, self.rows);
-            let values = sys::ggml_new_tensor_2d(context, sys::GGML_TYPE_F32, self.length, self.columns);
-            (*weights).data.cast::<u8>().copy_from(self.weights.as_ptr(), self.weights.len());
-            (*values).data.cast::<f32>().copy_from(self.values.as_ptr(), self.values.len());
-            let product = sys::ggml_mul_mat(context, weights, values);
-            let graph = sys::ggml_new_graph(context);
-            sys::ggml_build_forward_expand(graph, product);
-            sys::ggml_graph_compute_with_ctx(context, graph, threads);
-            let count = (self.rows * self.columns) as usize;
-            let result = std::slice::from_raw_parts((*product).data.cast::<f32>(), count).to_vec();
-            sys::ggml_free(context);
-            result
+            let tensor = sys::ggml_new_tensor_3d(self.context, kind, size[0], size[1], size[2]);
+            match kind {
+                sys::GGML_TYPE_F32 => (*tensor).data.cast::<f32>().copy_from(numbers.as_ptr(), numbers.len()),
+                _ => {
+                    let written = sys::ggml_quantize_chunk(
+                        kind,
+                        numbers.as_ptr(),
+                        (*tensor).data,
+                        0,
+                        rows,
+                        size[0],
+                        std::ptr::null(),
+                    );
+                    assert_eq!(written, sys::ggml_nbytes(tensor));
+                }
+            }
+            tensor
         }
     }
 
-    /// One row and one column at a time.
-    fn by_kernel(&self) -> Vec<f32> {
-        // SAFETY: the kernels take a row of weights and a column in the format that they name.
+    /// `result`, computed on so many threads.
+    fn finish(self, result: *mut sys::ggml_tensor, threads: i32) -> (Vec<u8>, Random) {
+        // SAFETY: the tensor belongs to the context, which lives until the copy is made.
         unsafe {
-            let traits = *sys::ggml_get_type_traits_cpu(self.kind);
-            let convert = (*sys::ggml_get_type_traits_cpu(traits.vec_dot_type)).from_float.unwrap();
-            let row = sys::ggml_row_size(self.kind, self.length);
-            let mut column = vec![0_u8; sys::ggml_row_size(traits.vec_dot_type, self.length)];
-            let mut result = Vec::new();
-            for values in self.values.chunks(self.length as usize) {
-                convert(values.as_ptr(), column.as_mut_ptr().cast::<c_void>(), self.length);
-                for weights in self.weights.chunks(row) {
-                    let mut sum = 0.0;
-                    let (x, y) = (weights.as_ptr().cast(), column.as_ptr().cast());
-                    traits.vec_dot.unwrap()(self.length as i32, &raw mut sum, 0, x, 0, y, 0, 1);
-                    result.push(sum);
-                }
-            }
-            result
+            let graph = sys::ggml_new_graph(self.context);
+            sys::ggml_build_forward_expand(graph, result);
+            sys::ggml_graph_compute_with_ctx(self.context, graph, threads);
+            let bytes =
+                std::slice::from_raw_parts((*result).data.cast::<u8>(), sys::ggml_nbytes(result)).to_vec();
+            let numbers = bytes.chunks(4).map(|number| f32::from_le_bytes(number.try_into().unwrap()));
+            assert!(numbers.clone().all(f32::is_finite) && numbers.clone().any(|number| number != 0.0));
+            sys::ggml_free(self.context);
+            (bytes, self.random)
         }
     }
 }
 
 #[test]
 fn products_of_blocks_are_those_of_ggml() {
-    if !alone("products::products_of_blocks_are_those_of_ggml") {
-        return;
-    }
-    // SAFETY: no other thread reads the environment now. The first product does.
-    unsafe { std::env::set_var("GGML_FIRESIDE", "1") };
-    // SAFETY: fills the tables of the kernels.
-    unsafe { sys::ggml_cpu_init() };
-    let mut random = Random::new(1);
-    for (kind, widths) in [(sys::GGML_TYPE_Q4_1, &[1, 2, 3, 4, 5, 9, 33][..]), (sys::GGML_TYPE_Q8_0, &[1])] {
-        for (length, rows) in [(32, 1), (32, 4), (576, 577), (1536, 63), (4096, 130)] {
-            for columns in widths {
-                let product = Product::random(kind, length, rows, *columns, &mut random);
-                let expected = product.by_kernel();
-                assert!(expected.iter().any(|number| *number != 0.0));
-                for threads in 1..=5 {
-                    let result = product.by_graph(threads);
-                    let same =
-                        result.iter().zip(&expected).all(|(one, other)| one.to_bits() == other.to_bits());
-                    assert!(same, "{kind} {length} {rows} {columns} {threads}");
+    same_with_and_without("products::products_of_blocks_are_those_of_ggml", || {
+        // SAFETY: fills the tables of the kernels.
+        unsafe { sys::ggml_cpu_init() };
+        let (mut random, mut all) = (Random::new(1), Vec::new());
+        for kind in [sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q8_0] {
+            for (length, rows) in [(32, 1), (32, 4), (576, 577), (1536, 63), (4096, 130)] {
+                for (columns, threads) in
+                    [(1, 1), (1, 2), (1, 5), (2, 2), (3, 1), (4, 3), (5, 2), (9, 4), (33, 2)]
+                {
+                    let mut one = Computation::new(random);
+                    let weights =
+                        one.tensor(kind, [length, rows, 1], |row| [1.0, 0.0, 1e-3, 300.0][row as usize % 4]);
+                    let values =
+                        one.tensor(sys::GGML_TYPE_F32, [length, columns, 1], |column| 1.0 + column as f32);
+                    // SAFETY: both belong to the context.
+                    let product = unsafe { sys::ggml_mul_mat(one.context, weights, values) };
+                    let (bytes, left) = one.finish(product, threads);
+                    random = left;
+                    all.extend(bytes);
                 }
             }
         }
-    }
+        all
+    });
 }
 
-/// Without this, the test above would compare ggml's kernels with themselves.
+/// Heads of queries and of keys, the numbers of a key and of a value, positions, tokens, and whether there are sinks.
+type Attention = ([i64; 2], [i64; 2], i64, i64, bool);
+
+#[test]
+fn attention_of_a_few_tokens_is_that_of_ggml() {
+    const CASES: [Attention; 16] = [
+        ([9, 3], [64, 64], 256, 1, false),
+        ([9, 3], [64, 64], 511, 1, false),
+        ([9, 3], [64, 64], 2304, 1, false),
+        ([9, 3], [64, 64], 2304, 17, false),
+        ([9, 3], [64, 64], 100, 63, false),
+        ([8, 2], [128, 128], 1024, 1, false),
+        ([8, 2], [128, 128], 1024, 3, false),
+        ([64, 8], [64, 64], 777, 1, true),
+        ([64, 8], [64, 64], 300, 2, true),
+        ([4, 4], [64, 64], 600, 1, false),
+        ([6, 1], [256, 256], 520, 1, false),
+        ([6, 1], [256, 256], 520, 5, false),
+        ([4, 2], [192, 128], 640, 1, false),
+        ([4, 2], [192, 128], 640, 9, true),
+        ([2, 2], [80, 80], 600, 1, false),
+        ([2, 2], [64, 64], 600, 70, false),
+    ];
+    same_with_and_without("products::attention_of_a_few_tokens_is_that_of_ggml", || {
+        // SAFETY: fills the tables of the kernels.
+        unsafe { sys::ggml_cpu_init() };
+        let (mut random, mut all) = (Random::new(2), Vec::new());
+        for ([heads, shared], [keys, values], positions, tokens, sinks) in CASES {
+            for threads in [1, 2, 3, 7] {
+                let mut one = Computation::new(random);
+                let q = one.tensor(sys::GGML_TYPE_F32, [keys, tokens, heads], |_| 8.0);
+                // Such that the largest score comes late, too.
+                let k =
+                    one.tensor(sys::GGML_TYPE_F16, [keys, positions, shared], |at| 1.0 + at as f32 / 300.0);
+                let v = one.tensor(sys::GGML_TYPE_F16, [values, positions, shared], |_| 2.0);
+                let sink = one.tensor(sys::GGML_TYPE_F32, [heads, 1, 1], |_| 30.0);
+                let kinds = [0.0, f32::NEG_INFINITY];
+                let mask: Vec<f32> = (0..positions * tokens)
+                    .map(|i| {
+                        let (token, at) = (i / positions, i % positions);
+                        let hole = (70..200).contains(&at) || at % 97 == 5;
+                        kinds[usize::from(hole || at > positions - 60 + token)]
+                    })
+                    .collect();
+                // SAFETY: the tensors belong to the context; the mask has as many numbers.
+                let result = unsafe {
+                    let hidden = sys::ggml_new_tensor_2d(one.context, sys::GGML_TYPE_F16, positions, tokens);
+                    sys::ggml_fp32_to_fp16_row(mask.as_ptr(), (*hidden).data.cast(), mask.len() as i64);
+                    let scale = 1.0 / (keys as f32).sqrt();
+                    let result = sys::ggml_flash_attn_ext(one.context, q, k, v, hidden, scale, 0.0, 0.0);
+                    if sinks {
+                        sys::ggml_flash_attn_ext_add_sinks(result, sink);
+                    }
+                    result
+                };
+                let (bytes, left) = one.finish(result, threads);
+                random = left;
+                all.extend(bytes);
+            }
+        }
+        all
+    });
+}
+
+/// Without this, the tests above would compare ggml with itself.
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2", not(feature = "dynamic-backends")))]
 #[test]
-fn products_of_blocks_are_compiled_in() {
+fn our_kernels_are_compiled_in() {
     unsafe extern "C" {
         fn fireside_stock_mul_mat_tiled();
+        fn fireside_stock_flash_attn_ext();
     }
-    assert_ne!(fireside_stock_mul_mat_tiled as *const () as usize, 0);
+    for kernel in [fireside_stock_mul_mat_tiled as *const (), fireside_stock_flash_attn_ext as *const ()] {
+        assert!(!kernel.is_null());
+    }
 }

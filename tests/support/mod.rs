@@ -239,11 +239,17 @@ impl Run {
 /// Runs this test again in a process of its own and returns false, unless this is that process. A program's
 /// memory is measured from its start, when it is still a copy of the process that started it.
 pub fn alone(test: &str) -> bool {
+    alone_with(test, &[])
+}
+
+/// The same with more in the environment of that process.
+pub fn alone_with(test: &str, environment: &[(&str, &OsStr)]) -> bool {
     if std::env::var_os("FIRESIDE_TEST_ALONE").is_some_and(|name| name == test) {
         return true;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("FIRESIDE_TEST_ALONE", test);
+    command.envs(environment.iter().copied());
     let done = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     false
