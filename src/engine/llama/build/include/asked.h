@@ -1,5 +1,5 @@
-// GGML_FIRESIDE in the environment, which main.rs sets → whether ggml is to compute as the other headers here have it. llama.cpp's
-// own tools over the same ggml stay as they come: they are what answers and speed are compared with.
+// GGML_FIRESIDE in the environment, which main.rs sets → whether ggml is to do as the headers here have it. llama.cpp's own tools
+// over the same ggml stay as they come: they are what answers and speed are compared with.
 
 #pragma once
 

@@ -5,8 +5,20 @@
 
 #pragma once
 
+#ifdef __linux__
+
+#include "asked.h"
+
 #include <cstdio>
 
-#ifdef __linux__
-#define fread fread_unlocked
+namespace fireside {
+
+inline size_t read(void * to, size_t size, size_t count, FILE * file) {
+    return asked() ? fread_unlocked(to, size, count, file) : fread(to, size, count, file);
+}
+
+} // namespace fireside
+
+#define fread fireside::read
+
 #endif
