@@ -117,56 +117,64 @@ fn products_of_blocks_are_those_of_ggml() {
     });
 }
 
-/// Heads of queries and of keys, the numbers of a key and of a value, positions, tokens, and whether there are sinks.
-type Attention = ([i64; 2], [i64; 2], i64, i64, bool);
+/// Heads of queries and of keys, the numbers of a key and of a value, positions, tokens, and whether there are sinks and a mask.
+type Attention = ([i64; 2], [i64; 2], i64, i64, [bool; 2]);
 
 #[test]
 fn attention_of_a_few_tokens_is_that_of_ggml() {
-    const CASES: [Attention; 16] = [
-        ([9, 3], [64, 64], 256, 1, false),
-        ([9, 3], [64, 64], 511, 1, false),
-        ([9, 3], [64, 64], 2304, 1, false),
-        ([9, 3], [64, 64], 2304, 17, false),
-        ([9, 3], [64, 64], 100, 63, false),
-        ([8, 2], [128, 128], 1024, 1, false),
-        ([8, 2], [128, 128], 1024, 3, false),
-        ([64, 8], [64, 64], 777, 1, true),
-        ([64, 8], [64, 64], 300, 2, true),
-        ([4, 4], [64, 64], 600, 1, false),
-        ([6, 1], [256, 256], 520, 1, false),
-        ([6, 1], [256, 256], 520, 5, false),
-        ([4, 2], [192, 128], 640, 1, false),
-        ([4, 2], [192, 128], 640, 9, true),
-        ([2, 2], [80, 80], 600, 1, false),
-        ([2, 2], [64, 64], 600, 70, false),
+    const CASES: [Attention; 18] = [
+        ([9, 3], [64, 64], 256, 1, [false, true]),
+        ([9, 3], [64, 64], 511, 1, [false, true]),
+        ([9, 3], [64, 64], 2304, 1, [false, true]),
+        ([9, 3], [64, 64], 2304, 17, [false, true]),
+        ([9, 3], [64, 64], 100, 63, [false, true]),
+        ([8, 2], [128, 128], 1024, 1, [false, true]),
+        ([8, 2], [128, 128], 1024, 3, [false, true]),
+        ([64, 8], [64, 64], 777, 1, [true, true]),
+        ([64, 8], [64, 64], 300, 2, [true, true]),
+        ([4, 4], [64, 64], 600, 1, [false, true]),
+        ([6, 1], [256, 256], 520, 1, [false, true]),
+        ([6, 1], [256, 256], 520, 5, [false, true]),
+        ([4, 2], [192, 128], 640, 1, [false, true]),
+        ([4, 2], [192, 128], 640, 9, [true, true]),
+        ([2, 2], [80, 80], 600, 1, [false, true]),
+        ([2, 2], [64, 64], 600, 70, [false, true]),
+        ([9, 3], [64, 64], 640, 1, [false, false]),
+        ([9, 3], [64, 64], 333, 7, [true, false]),
     ];
     same_with_and_without("products::attention_of_a_few_tokens_is_that_of_ggml", || {
         // SAFETY: fills the tables of the kernels.
         unsafe { sys::ggml_cpu_init() };
         let (mut random, mut all) = (Random::new(2), Vec::new());
-        for ([heads, shared], [keys, values], positions, tokens, sinks) in CASES {
+        for ([heads, shared], [keys, values], positions, tokens, [sinks, masked]) in CASES {
             for threads in [1, 2, 3, 7] {
                 let mut one = Computation::new(random);
-                let q = one.tensor(sys::GGML_TYPE_F32, [keys, tokens, heads], |_| 8.0);
+                // As in llama.cpp: a token's or position's heads lie side by side.
+                let q = one.tensor(sys::GGML_TYPE_F32, [keys, heads, tokens], |_| 8.0);
                 // Such that the largest score comes late, too.
                 let k =
-                    one.tensor(sys::GGML_TYPE_F16, [keys, positions, shared], |at| 1.0 + at as f32 / 300.0);
-                let v = one.tensor(sys::GGML_TYPE_F16, [values, positions, shared], |_| 2.0);
+                    one.tensor(sys::GGML_TYPE_F16, [keys, shared, positions], |row| 1.0 + row as f32 / 900.0);
+                let v = one.tensor(sys::GGML_TYPE_F16, [values, shared, positions], |_| 2.0);
                 let sink = one.tensor(sys::GGML_TYPE_F32, [heads, 1, 1], |_| 30.0);
-                let kinds = [0.0, f32::NEG_INFINITY];
+                let hidden = |token: i64, at: i64| {
+                    (70..200).contains(&at) || at % 97 == 5 || at > positions - 60 + token
+                };
                 let mask: Vec<f32> = (0..positions * tokens)
-                    .map(|i| {
-                        let (token, at) = (i / positions, i % positions);
-                        let hole = (70..200).contains(&at) || at % 97 == 5;
-                        kinds[usize::from(hole || at > positions - 60 + token)]
-                    })
+                    .map(|i| [0.0, f32::NEG_INFINITY][usize::from(hidden(i / positions, i % positions))])
                     .collect();
-                // SAFETY: the tensors belong to the context; the mask has as many numbers.
+                // SAFETY: the tensors belong to the context; the mask has as many numbers, and there is a key 75.
                 let result = unsafe {
-                    let hidden = sys::ggml_new_tensor_2d(one.context, sys::GGML_TYPE_F16, positions, tokens);
-                    sys::ggml_fp32_to_fp16_row(mask.as_ptr(), (*hidden).data.cast(), mask.len() as i64);
+                    let of = sys::ggml_new_tensor_2d(one.context, sys::GGML_TYPE_F16, positions, tokens);
+                    sys::ggml_fp32_to_fp16_row(mask.as_ptr(), (*of).data.cast(), mask.len() as i64);
+                    let of = if masked { of } else { std::ptr::null_mut() };
+                    if masked {
+                        // What a hidden position holds does not matter.
+                        (*k).data.cast::<u16>().add((75 * shared * keys) as usize).write(0x7e00);
+                    }
+                    let [q, k, v] =
+                        [q, k, v].map(|tensor| sys::ggml_permute(one.context, tensor, 0, 2, 1, 3));
                     let scale = 1.0 / (keys as f32).sqrt();
-                    let result = sys::ggml_flash_attn_ext(one.context, q, k, v, hidden, scale, 0.0, 0.0);
+                    let result = sys::ggml_flash_attn_ext(one.context, q, k, v, of, scale, 0.0, 0.0);
                     if sinks {
                         sys::ggml_flash_attn_ext_add_sinks(result, sink);
                     }

@@ -249,7 +249,7 @@ pub fn alone_with(test: &str, environment: &[(&str, &OsStr)]) -> bool {
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("FIRESIDE_TEST_ALONE", test);
-    command.envs(environment.iter().copied());
+    command.env_remove("GGML_FIRESIDE").envs(environment.iter().copied());
     let done = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     false

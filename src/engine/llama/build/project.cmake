@@ -25,10 +25,16 @@ function(fireside_headers)
 endfunction()
 cmake_language(DEFER CALL fireside_headers)
 
-file(STRINGS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/repack.cpp" fireside_found REGEX "void ggml_backend_cpu_repack_buffer_set_tensor\\(")
-if (NOT fireside_found)
-    message(FATAL_ERROR "parallel_repack.h takes the place of a function that ggml no longer has")
-endif()
+# Functions whose place is taken: as long as they stand there.
+foreach (of "repack.cpp:ggml_backend_cpu_repack_buffer_set_tensor" "tiled/tiled.cpp:ggml_compute_forward_mul_mat_tiled"
+            "ops.cpp:ggml_compute_forward_flash_attn_ext" "ops.cpp:ggml_flash_attn_ext_reduce_partials")
+    string(REPLACE ":" ";" of "${of}")
+    list(POP_FRONT of source function)
+    file(STRINGS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/${source}" found REGEX "(void|bool) ${function}\\(")
+    if (NOT found)
+        message(FATAL_ERROR "a header beside ${CMAKE_CURRENT_LIST_FILE} takes the place of ${function}, which ${source} no longer has")
+    endif()
+endforeach ()
 cmake_language(DEFER CALL set_property TARGET ggml-rpc PROPERTY SOURCES 
     "${CMAKE_SOURCE_DIR}/ggml/src/ggml-rpc/ggml-rpc.cpp;${fireside_files}/rpc/transport.cpp")
 cmake_language(DEFER CALL target_include_directories ggml-rpc PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-rpc")

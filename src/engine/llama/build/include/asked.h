@@ -7,7 +7,7 @@
 
 namespace fireside {
 
-inline bool asked() {
+static inline bool asked() {
     static const bool yes = std::getenv("GGML_FIRESIDE") != nullptr;
     return yes;
 }

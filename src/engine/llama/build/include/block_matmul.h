@@ -2,7 +2,7 @@
 //
 // ggml takes one row of weights times one column at a time: it unpacks every block of 32 weights again for each column, waits for
 // the sum of the block before, and reads from memory without looking ahead. For most other formats it has kernels for several
-// rows. Here four rows meet up to four columns: their sums do not wait for one another, weights are unpacked once, and what
+// rows. Here four rows meet two or four columns: their sums do not wait for one another, weights are unpacked once, and what
 // comes next is fetched beforehand. Each sum still adds up as in ggml_vec_dot_q4_1_q8_1 and ggml_vec_dot_q8_0_q8_0 (arch/x86/quants.c),
 // block by block; `products::products_of_blocks_are_those_of_ggml` compares them.
 //
@@ -10,13 +10,12 @@
 
 #pragma once
 
-#include "ggml-cpu-impl.h"
-#include "ggml-cpu.h"
-#include "tiled/tiled.h"
-
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 #include "asked.h"
+#include "ggml-cpu-impl.h"
+#include "ggml-cpu.h"
+#include "tiled/tiled.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -159,10 +158,11 @@ template <typename F> void rows(matrix x, matrix y, int64_t blocks, matrix out, 
     for (; c + COLUMNS <= columns; c += COLUMNS) {
         tile<F, COLUMNS>(x, from(y), blocks, from(out));
     }
-    switch (columns - c) {
-        case 3: return tile<F, 3>(x, from(y), blocks, from(out));
-        case 2: return tile<F, 2>(x, from(y), blocks, from(out));
-        case 1: return tile<F, 1>(x, from(y), blocks, from(out));
+    for (; c + 2 <= columns; c += 2) {
+        tile<F, 2>(x, from(y), blocks, from(out));
+    }
+    if (c < columns) {
+        tile<F, 1>(x, from(y), blocks, from(out));
     }
 }
 
@@ -171,7 +171,7 @@ inline bool known(const ggml_tensor * product) {
     const ggml_tensor * x = product->src[0], * y = product->src[1];
     const bool format = x->type == GGML_TYPE_Q4_1 || (x->type == GGML_TYPE_Q8_0 && y->ne[1] == 1);
     const bool flat   = x->ne[2] == 1 && x->ne[3] == 1 && y->ne[2] == 1 && y->ne[3] == 1;
-    return format && flat && y->type == GGML_TYPE_F32 && y->nb[0] == sizeof(float);
+    return format && flat && x->nb[0] == ggml_type_size(x->type) && y->type == GGML_TYPE_F32 && y->nb[0] == sizeof(float);
 }
 
 // Each of the threads that compute `product` calls this. The work buffer is as large as ggml_compute_forward_mul_mat needs.

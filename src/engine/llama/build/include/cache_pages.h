@@ -2,7 +2,8 @@
 //
 // llama.cpp writes zeros over the whole cache: with a small model that is a tenth of the start, and memory is taken before there are
 // tokens to keep. Pages that are given back to the system come again as zeros. In large pages a cache is read faster (a tenth of
-// the time of a token after 2,000), but most of it is there at once: its tensors, two for each layer, all begin to be filled.
+// the time of a token after 2,000), but most of it becomes resident at once, because each of its tensors, two per layer, begins to
+// fill.
 //
 // project.cmake has the compiler read this file before llama-kv-cache.cpp.
 
@@ -31,8 +32,11 @@ inline void clear_cache(ggml_backend_buffer_t cache, uint8_t value) {
     if (size >= LARGE_CACHE) {
         madvise(first, last - first, MADV_HUGEPAGE); // where the system has them
     }
-    if (madvise(first, last - first, MADV_DONTNEED) != 0) { // locked memory
-        return ggml_backend_buffer_clear(cache, value);
+    if (first < last) {
+        *first = last[-1] = 1;
+        if (madvise(first, last - first, MADV_DONTNEED) != 0 || *first != 0 || last[-1] != 0) { // locked, or shared
+            return ggml_backend_buffer_clear(cache, value);
+        }
     }
     memset(begin, 0, first - begin);
     memset(last, 0, end - last);

@@ -29,6 +29,7 @@ extern "C" void fireside_stock_flash_attn_ext(const ggml_compute_params *, ggml_
 static void ggml_flash_attn_ext_reduce_partials(const ggml_compute_params *, ggml_tensor *, const int64_t, const int64_t);
 
 namespace fireside {
+namespace { // nothing is shared between variants for different processors
 
 // As many numbers as ggml takes at once.
 #if defined(__AVX512F__)
@@ -43,12 +44,12 @@ inline vec  add(vec x, vec y) { return _mm512_add_ps(x, y); }
 inline vec  multiply(vec x, vec y) { return _mm512_mul_ps(x, y); }
 inline vec  fma(vec x, vec y, vec z) { return _mm512_fmadd_ps(x, y, z); }
 inline vec  larger(vec x, vec y) { return _mm512_max_ps(x, y); }
-inline vec  smaller(vec x, vec y) { return _mm512_min_ps(x, y); }
 inline vec  halves(const ggml_fp16_t * at) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) at)); }
 inline vec  rounded(vec x) { return _mm512_cvtph_ps(_mm512_cvtps_ph(x, 0)); } // to F16 and back
 
 inline __m128 folded(vec x) { // onto four lanes, as _mm512_reduce_add_ps begins
-    const __m256 half = _mm256_add_ps(_mm512_extractf32x8_ps(x, 1), _mm512_castps512_ps256(x));
+    const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+    const __m256 half = _mm256_add_ps(high, _mm512_castps512_ps256(x));
     return _mm_add_ps(_mm256_extractf128_ps(half, 1), _mm256_castps256_ps128(half));
 }
 
@@ -57,7 +58,7 @@ inline __m512d doubles(double x) { return _mm512_set1_pd(x); }
 inline __m512d multiply(__m512d x, __m512d y) { return _mm512_mul_pd(x, y); }
 inline __m512d fma(__m512d x, __m512d y, __m512d z) { return _mm512_fmadd_pd(x, y, z); }
 inline __m512d less(__m512d x, __m512d y) { return _mm512_sub_pd(x, y); }
-inline __m512d widened(const float * at) { return _mm512_cvtps_pd(_mm256_max_ps(_mm256_loadu_ps(at), _mm256_set1_ps(-104))); }
+inline __m512d widened(const float * at) { return _mm512_cvtps_pd(_mm256_max_ps(_mm256_set1_ps(-104), _mm256_loadu_ps(at))); }
 inline void    narrow(float * at, __m512d x) { _mm256_storeu_ps(at, _mm512_cvtpd_ps(x)); }
 
 inline __m512d two_to(const uint64_t * powers, __m512d k) { // its lowest bits, in 32nds
@@ -77,7 +78,6 @@ inline vec  add(vec x, vec y) { return _mm256_add_ps(x, y); }
 inline vec  multiply(vec x, vec y) { return _mm256_mul_ps(x, y); }
 inline vec  fma(vec x, vec y, vec z) { return _mm256_fmadd_ps(x, y, z); }
 inline vec  larger(vec x, vec y) { return _mm256_max_ps(x, y); }
-inline vec  smaller(vec x, vec y) { return _mm256_min_ps(x, y); }
 inline vec  halves(const ggml_fp16_t * at) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) at)); }
 inline vec  rounded(vec x) { return _mm256_cvtph_ps(_mm256_cvtps_ph(x, 0)); }
 
@@ -87,7 +87,7 @@ inline __m256d doubles(double x) { return _mm256_set1_pd(x); }
 inline __m256d multiply(__m256d x, __m256d y) { return _mm256_mul_pd(x, y); }
 inline __m256d fma(__m256d x, __m256d y, __m256d z) { return _mm256_fmadd_pd(x, y, z); }
 inline __m256d less(__m256d x, __m256d y) { return _mm256_sub_pd(x, y); }
-inline __m256d widened(const float * at) { return _mm256_cvtps_pd(_mm_max_ps(_mm_loadu_ps(at), _mm_set1_ps(-104))); }
+inline __m256d widened(const float * at) { return _mm256_cvtps_pd(_mm_max_ps(_mm_set1_ps(-104), _mm_loadu_ps(at))); }
 inline void    narrow(float * at, __m256d x) { _mm_storeu_ps(at, _mm256_cvtpd_ps(x)); }
 
 inline __m256d two_to(const uint64_t * powers, __m256d k) {
@@ -118,9 +118,11 @@ constexpr int     MOST_ROWS = 4;
 constexpr int     BLOCK     = 64;        // positions
 constexpr int     STEP      = 4 * LANES; // numbers of a key that ggml multiplies in one step
 constexpr int64_t WIDEST    = 256;       // numbers of a key, and of a value
+constexpr ggml_fp16_t HIDDEN = 0xfc00;   // minus infinity in a mask
 
-// e^x for x ≤ 0 as expf has it in the C libraries that took it from Arm (glibc, musl): optimized-routines, math/expf.c. With x =
-// (k/32 + r) ln 2, 2^(k/32) is looked up and 2^r a polynomial, in double precision. Verified against expf before its first use.
+// e^x for x ≤ 0 as expf has it in C libraries that took it from Arm, as glibc did: optimized-routines, math/expf.c. With x =
+// (k/32 + r) ln 2, 2^(k/32) is looked up and 2^r a polynomial, in double precision. Compared with expf before its first use, also
+// where it is another number if products are rounded before they are added.
 class exponential {
   public:
     static const exponential & get() {
@@ -145,8 +147,10 @@ class exponential {
         }
         float values[4096], same[4096];
         for (int i = 0; i < 4096; ++i) {
-            values[i] = same[i] = i % 2 ? -i / 37.0f : -1.0f / (float) (i + 1);
+            same[i] = i % 2 ? -i / 37.0f : -1.0f / (float) (i + 1);
         }
+        same[0] = -0x1.f8cbb2p5f;
+        std::copy(same, same + 4096, values);
         fast(values, 4096);
         verified = std::equal(values, values + 4096, same, [](float ours, float x) { return ours == expf(x); });
     }
@@ -184,7 +188,7 @@ struct attention {
     int64_t DK() const { return k->ne[0]; }
     int64_t DV() const { return v->ne[0]; }
 
-    // Whether it is one of these. Above that many numbers, ggml adds up in F16 where a processor can.
+    // Whether it is one of these. Compiled for AVX512-FP16, ggml adds values of 128 numbers or more in F16.
     bool known() const {
 #if defined(__AVX512FP16__)
         const bool exact = DV() < 128;
@@ -192,7 +196,8 @@ struct attention {
         const bool exact = true;
 #endif
         const bool plain = ggml_get_op_params_f32(out, 1) == 0 && ggml_get_op_params_f32(out, 2) == 0; // no ALiBi, no soft cap
-        return exact && plain && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && q->ne[3] == 1 &&
+        const bool dense = q->nb[0] == sizeof(float) && k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == sizeof(ggml_fp16_t);
+        return exact && plain && dense && scale > 0 && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && q->ne[3] == 1 &&
                k->ne[2] == v->ne[2] && heads % k->ne[2] == 0 && DK() % STEP == 0 && DV() % STEP == 0 && DK() <= WIDEST &&
                DV() <= WIDEST && tokens() < (int64_t) ggml_fa_tile_config::Q && (!mask || mask->ne[2] == 1);
     }
@@ -218,28 +223,27 @@ struct row {
         std::fill(values, values + a.DV(), 0.0f);
     }
 
-    // The dot products with the keys of a block → what its values are added with, e^(score - largest so far); below 0: not at all.
-    // `shrink`: what to multiply the values until then with before, where a new largest score has come; 1 elsewhere. Returns
-    // whether there is nothing below 0, and only 1.
+    // Dot products with the keys of a block → weights: e^(score - largest so far), or -1 to skip a position. `shrink`: what the values
+    // until then are multiplied with before, 1 unless there is a new largest score. Returns true if nothing is skipped or shrinks.
     bool weigh(const attention & a, int64_t at, int count, float * weights, float * shrink) {
         std::fill(weights + count, weights + BLOCK, -INFINITY);
-        vec most = all(-INFINITY), least = all(INFINITY);
+        vec most = all(-INFINITY), finite = zero(); // 0 as long as all are
         for (int i = 0; i < BLOCK; i += LANES) {
             vec score = multiply(load(weights + i), all(a.scale));
             if (mask && i + LANES <= count) {
                 score = add(score, halves(mask + at + i));
             }
             store(weights + i, score);
-            most  = larger(most, score);
-            least = smaller(least, score);
+            most   = larger(most, score);
+            finite = fma(score, zero(), finite);
         }
         for (int i = count / LANES * LANES; mask && i < count; ++i) {
             weights[i] += GGML_CPU_FP16_TO_FP32(mask[at + i]);
         }
-        float largest_of[LANES], least_of[LANES];
-        store(largest_of, most);
-        store(least_of, least);
-        if (*std::min_element(least_of, least_of + LANES) > -INFINITY && *std::max_element(largest_of, largest_of + LANES) <= largest) {
+        float lanes[2][LANES];
+        store(lanes[0], most);
+        store(lanes[1], finite);
+        if (std::count(lanes[1], lanes[1] + LANES, 0.0f) == LANES && *std::max_element(lanes[0], lanes[0] + LANES) <= largest) {
             for (int i = 0; i < BLOCK; i += LANES) {
                 store(weights + i, add(load(weights + i), all(-largest)));
             }
@@ -252,7 +256,7 @@ struct row {
         for (int i = 0; i < count; ++i) {
             const float score = weights[i];
             shrink[i] = 1;
-            if (score == -INFINITY) {
+            if (mask && mask[at + i] == HIDDEN) {
                 weights[i] = -1;
                 continue;
             }
@@ -269,7 +273,7 @@ struct row {
     }
 
     bool masked(int64_t at, int count) const {
-        return mask && std::all_of(mask + at, mask + at + count, [](ggml_fp16_t of) { return of == 0xfc00; });
+        return mask && std::all_of(mask + at, mask + at + count, [](ggml_fp16_t of) { return of == HIDDEN; });
     }
 
     // What a model adds to the sum of each head.
@@ -286,7 +290,7 @@ struct row {
 #if defined(__clang__)
         sum = __builtin_fmaf(sum, by, weight);
 #else
-        sum *= by; // GCC makes no fma of a product and a sum in different blocks
+        sum *= by; // GCC 12 makes no fma here: product and sum are in different basic blocks
         __asm__("" : "+x"(sum));
         sum += weight;
 #endif
@@ -457,6 +461,7 @@ inline void compute(const ggml_compute_params * params, const attention & a) {
     }
 }
 
+} // namespace
 } // namespace fireside
 
 void ggml_compute_forward_flash_attn_ext(const ggml_compute_params * params, ggml_tensor * out) {

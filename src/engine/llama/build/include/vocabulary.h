@@ -13,7 +13,7 @@
 #include <cstring>
 #include <string>
 
-// The standard's reads the text before it knows that the lengths differ. Where both fit, this one is taken: it is no template.
+// libstdc++'s compares the characters before the lengths. Where both fit, this one is taken: it is no template.
 __attribute__((always_inline)) inline bool operator==(const std::string & text, const char * name) {
     const size_t length = strlen(name); // of a literal: known when compiled
     return text.size() == length && memcmp(text.data(), name, length) == 0;
@@ -38,12 +38,12 @@ inline const std::array<int16_t, 0x800> & bytes() {
 
 // Throws std::out_of_range for what stands for no byte.
 inline uint8_t utf8_to_byte(const std::string & utf8) {
-    static const auto & table = bytes();
+    const auto & table = bytes();
     const auto          at    = [&](size_t i) { return (uint8_t) utf8[i]; };
     int                 byte  = -1;
     if (utf8.size() == 1 && at(0) < 0x80) {
         byte = table[at(0)];
-    } else if (utf8.size() == 2 && (at(0) & 0xe0) == 0xc0 && (at(1) & 0xc0) == 0x80) {
+    } else if (utf8.size() == 2 && at(0) >= 0xc2 && at(0) < 0xe0 && (at(1) & 0xc0) == 0x80) {
         byte = table[(at(0) & 0x1f) << 6 | (at(1) & 0x3f)];
     }
     return byte < 0 ? unicode_utf8_to_byte(utf8) : (uint8_t) byte;
