@@ -35,6 +35,8 @@ const SCHEMA: &str = r#"{
 }"#;
 
 fn main() {
+    // SAFETY: there is only one thread yet.
+    unsafe { llama::prepare() };
     llama::install(Hooks { log: None, abort: |_| {} });
     if Path::new(DEFAULT).exists() {
         let weights = weights(DEFAULT, Parts::InTurn);

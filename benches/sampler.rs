@@ -11,7 +11,7 @@ mod gemma;
 use std::time::Instant;
 
 use fireside::chat::settings::Sampling;
-use fireside::engine::llama::Llama;
+use fireside::engine::llama::{self, Llama};
 use fireside::engine::model::{Logits, Model, Sampler};
 use fireside::engine::sampler::Chain;
 
@@ -22,6 +22,8 @@ const ROUNDS: usize = 200;
 const STEPS: usize = 100;
 
 fn main() {
+    // SAFETY: there is only one thread yet.
+    unsafe { llama::prepare() };
     let mut chance = Chance(1);
     let mut row = || -> Vec<f32> {
         let mut logits: Vec<f32> =

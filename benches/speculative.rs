@@ -79,6 +79,8 @@ fn main() {
     let path = args.next().unwrap_or_else(|| MODEL.into());
     let threads = args.next().map_or(2, |arg| arg.parse().expect("THREADS is a number"));
     let rounds: usize = args.next().map_or(9, |arg| arg.parse().expect("ROUNDS is a number"));
+    // SAFETY: there is only one thread yet.
+    unsafe { llama::prepare() };
     llama::install(Hooks { log: None, abort: |_| {} });
     let options = LoadOptions::new(&Settings::default(), Parts::InTurn);
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");

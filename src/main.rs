@@ -19,7 +19,8 @@ fn main() {
     allocate_in_large_steps();
     crash::install();
     completions::answer();
-    prepare_llama_cpp();
+    // SAFETY: there is only one thread yet.
+    unsafe { llama::prepare() };
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
@@ -41,15 +42,6 @@ fn allocate_in_large_steps() {
     {
         // SAFETY: sets a parameter of the allocator while there is only one thread.
         unsafe { libc::mallopt(what, bytes) };
-    }
-}
-
-/// Keeps llama.cpp from starting a debugger when it aborts, and has ggml compute as build/include has it: repack
-/// weights on several threads, multiply by kernels of ours.
-fn prepare_llama_cpp() {
-    for name in ["GGML_NO_BACKTRACE", "GGML_FIRESIDE"] {
-        // SAFETY: there is only one thread yet, so nothing else reads the environment.
-        unsafe { std::env::set_var(name, "1") };
     }
 }
 

@@ -36,7 +36,7 @@ pub use self::bandwidth::{MemorySpeed, memory_speed};
 pub use self::context::ContextOptions;
 use self::context::{Context, Extent};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
-pub use self::log::{Hooks, contained, install, not_locked};
+pub use self::log::{Hooks, contained, install, not_locked, prepare};
 pub use self::placement::{Placement, buffer_types};
 pub use self::plugins::{plugin_folder, plugins};
 pub use self::prefill_threads::fastest_prefill;

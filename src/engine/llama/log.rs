@@ -18,6 +18,18 @@ static NOT_LOCKED: AtomicBool = AtomicBool::new(false);
 static LAST_DETAIL: Mutex<String> = Mutex::new(String::new());
 static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// Keeps llama.cpp from starting a debugger when it aborts, and has ggml compute as build/include has it: by kernels
+/// of ours, and repacking on several threads.
+///
+/// # Safety
+/// To be called while no other thread reads the environment, and before any other call into llama.cpp.
+pub unsafe fn prepare() {
+    for name in ["GGML_NO_BACKTRACE", "GGML_FIRESIDE"] {
+        // SAFETY: the caller sees to that.
+        unsafe { std::env::set_var(name, "1") };
+    }
+}
+
 /// Installs the hooks; later calls have no effect.
 pub fn install(hooks: Hooks) {
     if HOOKS.set(hooks).is_err() {

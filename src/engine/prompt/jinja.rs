@@ -48,6 +48,9 @@ pub enum TemplateError {
     /// The rendering process died.
     #[error("the chat template {0}")]
     Died(String),
+    /// Not because of the template: its limits end the process otherwise.
+    #[error("the chat template was not rendered: the process that renders it was killed")]
+    Killed,
     /// The result is no longer wanted.
     #[error("interrupted")]
     Interrupted,

@@ -136,20 +136,31 @@ impl There {
             return Err(error.clone());
         }
         let request = RenderRequest::Render { variables, strictly, bounds, at };
-        let mut child = self.child()?;
-        let answer = child.as_mut().expect("just started").ask(&request);
-        if matches!(answer, Err(TemplateError::Interrupted | TemplateError::Died(_) | TemplateError::Slow(_)))
-        {
-            *child = None;
+        let mut answer = self.ask(&request);
+        if matches!(answer, Err(TemplateError::Killed)) {
+            answer = self.ask(&request); // the system may have wanted its memory; another may have room
         }
         match &answer {
-            Err(error @ (TemplateError::Died(_) | TemplateError::Slow(_)))
+            Err(error @ (TemplateError::Died(_) | TemplateError::Killed | TemplateError::Slow(_)))
                 if !(self.rendered.load(Ordering::Relaxed) && self.tried.load(Ordering::Relaxed)) =>
             {
                 *self.hopeless() = Some(error.clone());
             }
             Err(TemplateError::Interrupted) => {}
             _ => self.rendered.store(true, Ordering::Relaxed),
+        }
+        answer
+    }
+
+    fn ask(&self, request: &RenderRequest<&Json>) -> RenderResult {
+        let mut child = self.child()?;
+        let answer = child.as_mut().expect("just started").ask(request);
+        let ended = |error: &TemplateError| {
+            use TemplateError::{Died, Interrupted, Killed, Slow};
+            matches!(error, Interrupted | Died(_) | Killed | Slow(_))
+        };
+        if answer.as_ref().is_err_and(ended) {
+            *child = None;
         }
         answer
     }
@@ -248,7 +259,7 @@ impl Running {
             (Some(SIGABRT | SIGSEGV | SIGBUS), _) => {
                 TemplateError::Died("wants endless memory, or nests values without end".into())
             }
-            _ => TemplateError::Died("was not rendered: the process that renders it was killed".into()),
+            _ => TemplateError::Killed,
         }
     }
 }
