@@ -1,5 +1,5 @@
-//! Products and attention that the program computes in its own way (build/include: block_matmul.h, row_attention.h) are those of
-//! ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so: a process with it and one without give the
+//! Products and attention that the program computes in its own way (build/include: block_matmul.h, repacked_matmul.h,
+//! expert_matmul.h, row_attention.h) are those of ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so: a process with it and one without give the
 //! same bytes.
 
 use std::ffi::OsStr;
@@ -28,6 +28,8 @@ fn same_with_and_without(name: &str, bytes: impl FnOnce() -> Vec<u8>) {
 /// One computation: what goes into it, and what comes out.
 struct Computation {
     context: *mut sys::ggml_context,
+    /// What lies outside of the context.
+    buffers: Vec<sys::ggml_backend_buffer_t>,
     random: Random,
 }
 
@@ -35,8 +37,16 @@ impl Computation {
     fn new(random: Random) -> Computation {
         let params =
             sys::ggml_init_params { mem_size: 64 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: false };
+        unsafe extern "C" fn silent(
+            _: sys::ggml_log_level,
+            _: *const std::ffi::c_char,
+            _: *mut std::ffi::c_void,
+        ) {
+        }
+        // SAFETY: it has the type that is asked for.
+        unsafe { sys::ggml_log_set(Some(silent), std::ptr::null_mut()) };
         // SAFETY: it is freed by `finish`.
-        Computation { context: unsafe { sys::ggml_init(params) }, random }
+        Computation { context: unsafe { sys::ggml_init(params) }, buffers: Vec::new(), random }
     }
 
     /// Numbers up to `scale`, quantised.
@@ -72,6 +82,25 @@ impl Computation {
         }
     }
 
+    /// Has ggml repack weights, as for a model's. `false`: it has no other layout for such.
+    fn repack(&mut self, weights: *mut sys::ggml_tensor) -> bool {
+        let Some(layout) = repacked_layout() else { return false };
+        // SAFETY: the tensor moves to the buffer, which lives until `finish`; as in llama.cpp's loader.
+        unsafe {
+            let size = sys::ggml_nbytes(weights);
+            let data = std::slice::from_raw_parts((*weights).data.cast::<u8>(), size).to_vec();
+            let buffer = sys::ggml_backend_buft_alloc_buffer(layout, size);
+            self.buffers.push(buffer);
+            (*weights).data = std::ptr::null_mut();
+            sys::ggml_backend_tensor_alloc(buffer, weights, sys::ggml_backend_buffer_get_base(buffer));
+            if (*weights).extra.is_null() {
+                return false;
+            }
+            sys::ggml_backend_tensor_set(weights, data.as_ptr().cast(), 0, size);
+        }
+        true
+    }
+
     /// `result`, computed on so many threads.
     fn finish(self, result: *mut sys::ggml_tensor, threads: i32) -> (Vec<u8>, Random) {
         // SAFETY: the tensor belongs to the context, which lives until the copy is made.
@@ -84,8 +113,24 @@ impl Computation {
             let numbers = bytes.chunks(4).map(|number| f32::from_le_bytes(number.try_into().unwrap()));
             assert!(numbers.clone().all(f32::is_finite) && numbers.clone().any(|number| number != 0.0));
             sys::ggml_free(self.context);
+            self.buffers.into_iter().for_each(|buffer| sys::ggml_backend_buffer_free(buffer));
             (bytes, self.random)
         }
+    }
+}
+
+/// Where ggml repacks weights, if it does.
+fn repacked_layout() -> Option<sys::ggml_backend_buffer_type_t> {
+    // SAFETY: the function of this name has this type (ggml-backend.h) and returns null, or a list that ends with null.
+    unsafe {
+        let registry = sys::ggml_backend_cpu_reg();
+        let all =
+            sys::ggml_backend_reg_get_proc_address(registry, c"ggml_backend_dev_get_extra_bufts".as_ptr());
+        let all: sys::ggml_backend_dev_get_extra_bufts_t = std::mem::transmute(all);
+        let list = all?(sys::ggml_backend_reg_dev_get(registry, 0));
+        let layouts = (0..).map(|at| *list.add(at)).take_while(|layout| !layout.is_null());
+        let name = |layout: &_| std::ffi::CStr::from_ptr(sys::ggml_backend_buft_name(*layout));
+        layouts.into_iter().find(|layout| name(layout) == c"CPU_REPACK")
     }
 }
 
@@ -107,6 +152,82 @@ fn products_of_blocks_are_those_of_ggml() {
                         one.tensor(sys::GGML_TYPE_F32, [length, columns, 1], |column| 1.0 + column as f32);
                     // SAFETY: both belong to the context.
                     let product = unsafe { sys::ggml_mul_mat(one.context, weights, values) };
+                    let (bytes, left) = one.finish(product, threads);
+                    random = left;
+                    all.extend(bytes);
+                }
+            }
+        }
+        all
+    });
+}
+
+/// Those that llama.cpp repacks on processors with AVX2.
+const REPACKED: [sys::ggml_type; 4] =
+    [sys::GGML_TYPE_Q4_K, sys::GGML_TYPE_Q4_0, sys::GGML_TYPE_IQ4_NL, sys::GGML_TYPE_MXFP4];
+
+#[test]
+fn products_of_repacked_weights_are_those_of_ggml() {
+    same_with_and_without("products::products_of_repacked_weights_are_those_of_ggml", || {
+        // SAFETY: fills the tables of the kernels.
+        unsafe { sys::ggml_cpu_init() };
+        let (mut random, mut all) = (Random::new(3), Vec::new());
+        for kind in REPACKED {
+            for (length, rows) in [(256, 8), (256, 24), (1024, 136), (4096, 72)] {
+                for (columns, threads) in [(1, 1), (3, 2), (4, 1), (5, 3), (32, 2), (71, 2), (136, 5)] {
+                    let mut one = Computation::new(random);
+                    let weights =
+                        one.tensor(kind, [length, rows, 1], |row| [1.0, 0.0, 1e-3, 300.0][row as usize % 4]);
+                    let values =
+                        one.tensor(sys::GGML_TYPE_F32, [length, columns, 1], |column| 1.0 + column as f32);
+                    assert!(one.repack(weights) || !cfg!(target_feature = "avx2"));
+                    // SAFETY: both belong to the context.
+                    let product = unsafe { sys::ggml_mul_mat(one.context, weights, values) };
+                    let (bytes, left) = one.finish(product, threads);
+                    random = left;
+                    all.extend(bytes);
+                }
+            }
+        }
+        all
+    });
+}
+
+#[test]
+fn products_of_experts_are_those_of_ggml() {
+    same_with_and_without("products::products_of_experts_are_those_of_ggml", || {
+        // SAFETY: fills the tables of the kernels.
+        unsafe { sys::ggml_cpu_init() };
+        let (mut random, mut all) = (Random::new(4), Vec::new());
+        for kind in REPACKED {
+            // Each token has a column for all of its experts, or one for each of them.
+            for (length, rows, experts, chosen, each) in [
+                (256, 8, 4, 2, false),
+                (512, 136, 32, 4, false),
+                (1024, 40, 32, 4, true),
+                (256, 64, 3, 1, true),
+            ] {
+                for (tokens, threads) in [(1, 1), (1, 3), (2, 2), (9, 2), (40, 1), (150, 5)] {
+                    let mut one = Computation::new(random);
+                    let weights = one.tensor(kind, [length, rows, experts], |row| 1.0 + row as f32);
+                    let columns = if each { chosen } else { 1 };
+                    let values = one
+                        .tensor(sys::GGML_TYPE_F32, [length, columns, tokens], |column| 1.0 + column as f32);
+                    assert!(one.repack(weights) || !cfg!(target_feature = "avx2"));
+                    // Some experts are asked more often than others.
+                    let first: Vec<i64> = (0..tokens)
+                        .map(|_| {
+                            one.random.below(experts as usize).min(one.random.below(experts as usize)) as i64
+                        })
+                        .collect();
+                    let ids = |i: i64| ((first[(i / chosen) as usize] + i % chosen) % experts) as i32;
+                    let ids: Vec<i32> = (0..tokens * chosen).map(ids).collect();
+                    // SAFETY: all belong to the context; there is room for as many numbers.
+                    let product = unsafe {
+                        let of = sys::ggml_new_tensor_2d(one.context, sys::GGML_TYPE_I32, chosen, tokens);
+                        (*of).data.cast::<i32>().copy_from(ids.as_ptr(), ids.len());
+                        sys::ggml_mul_mat_id(one.context, weights, values, of)
+                    };
                     let (bytes, left) = one.finish(product, threads);
                     random = left;
                     all.extend(bytes);
@@ -196,8 +317,19 @@ fn our_kernels_are_compiled_in() {
     unsafe extern "C" {
         fn fireside_stock_mul_mat_tiled();
         fn fireside_stock_flash_attn_ext();
+        fn fireside_stock_gemm_q4_K_8x8_q8_K();
+        fn fireside_stock_gemm_q4_0_8x8_q8_0();
+        fn fireside_stock_gemm_mxfp4_8x8_q8_0();
+        fn fireside_stock_extra_compute_forward();
     }
-    for kernel in [fireside_stock_mul_mat_tiled as *const (), fireside_stock_flash_attn_ext as *const ()] {
+    for kernel in [
+        fireside_stock_mul_mat_tiled as *const (),
+        fireside_stock_flash_attn_ext as *const (),
+        fireside_stock_gemm_q4_K_8x8_q8_K as *const (),
+        fireside_stock_gemm_q4_0_8x8_q8_0 as *const (),
+        fireside_stock_gemm_mxfp4_8x8_q8_0 as *const (),
+        fireside_stock_extra_compute_forward as *const (),
+    ] {
         assert!(!kernel.is_null());
     }
 }
