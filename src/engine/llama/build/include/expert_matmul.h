@@ -22,8 +22,8 @@ struct place {
 
 constexpr int64_t PIECES = 8; // for each thread, at least
 
-template <typename F, typename V> // V: ggml's kernel for one column
-void experts(const ggml_compute_params * params, ggml_tensor * product, V one_column) {
+template <typename F, typename K> // K: a kernel for a single column
+void experts(const ggml_compute_params * params, ggml_tensor * product, K single) {
     const ggml_tensor * x = product->src[0], * y = product->src[1], * ids = product->src[2];
     const int64_t       n = x->ne[0], rows = x->ne[1], count = x->ne[2], tokens = y->ne[2], blocks = n / ggml_blck_size(F::VALUES);
     const int64_t       columns = y->ne[1] * tokens; // a token has one for all experts, or one for each
@@ -60,7 +60,7 @@ void experts(const ggml_compute_params * params, ggml_tensor * product, V one_co
             mine = ggml_threadpool_chunk_add(params->threadpool, 1);
             const int64_t      end     = std::min(rows, row + piece);
             const char *       weights = (const char *) x->data + expert * x->nb[2] + row * x->nb[1];
-            const place *      places_of = places + expert * tokens;
+            const place *      tokens_of = places + expert * tokens;
             const auto         values_of = [&](place of) { return values + (of.token * y->ne[1] + of.chosen % y->ne[1]) * size; };
             const auto         out_of    = [&](place of) {
                 return (float *) ((char *) product->data + of.chosen * product->nb[1] + of.token * product->nb[2]);
@@ -68,13 +68,13 @@ void experts(const ggml_compute_params * params, ggml_tensor * product, V one_co
             for (int64_t first = 0; first < counts[expert]; first += MOST) {
                 const int64_t some = std::min<int64_t>(MOST, counts[expert] - first);
                 if (some == 1) {
-                    const place of = places_of[first];
-                    one_column((int) n, out_of(of) + row, rows, weights, values_of(of), 1, (int) (end - row));
+                    const place of = tokens_of[first];
+                    single((int) n, out_of(of) + row, rows, weights, values_of(of), 1, (int) (end - row));
                     continue;
                 }
                 group<F, false> together(blocks);
                 for (int64_t c = first; c < first + some; ++c) {
-                    together.push((const typename F::column *) values_of(places_of[c]), out_of(places_of[c]) + row);
+                    together.push((const typename F::column *) values_of(tokens_of[c]), out_of(tokens_of[c]) + row);
                 }
                 together.complete();
                 together.multiply_all((const typename F::rows *) weights, 0, end - row);
@@ -98,14 +98,14 @@ extern "C" bool fireside_multiply_experts(const ggml_compute_params * params, gg
             fireside::experts<fireside::q4_K>(params, product, ggml_gemv_q4_K_8x8_q8_K);
             return true;
         case GGML_TYPE_Q4_0:
-            fireside::experts<fireside::q4_32<block_q4_0x8>>(params, product, ggml_gemv_q4_0_8x8_q8_0);
+            fireside::experts<fireside::q4_32<block_q4_0x8>>(params, product, fireside::column<fireside::q4_32<block_q4_0x8>>);
             return true;
         case GGML_TYPE_MXFP4:
-            fireside::experts<fireside::q4_32<block_mxfp4x8>>(params, product, ggml_gemv_mxfp4_8x8_q8_0);
+            fireside::experts<fireside::q4_32<block_mxfp4x8>>(params, product, fireside::column<fireside::q4_32<block_mxfp4x8>>);
             return true;
 #if defined(FIRESIDE_VNNI)
         case GGML_TYPE_IQ4_NL:
-            fireside::experts<fireside::q4_32<block_iq4_nlx8>>(params, product, ggml_gemv_iq4_nl_8x8_q8_0);
+            fireside::experts<fireside::q4_32<block_iq4_nlx8>>(params, product, fireside::column<fireside::q4_32<block_iq4_nlx8>>);
             return true;
 #endif
         default:

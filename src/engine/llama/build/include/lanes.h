@@ -37,6 +37,12 @@ template <> struct lanes<8> {
         return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) table)), x);
     }
 
+    // 2^(x - 128): what ggml makes of the exponents of MXFP4.
+    static floats half_of_two_to(ints x) {
+        const ints normal = _mm256_slli_epi32(_mm256_sub_epi32(x, all(1)), 23), other = _mm256_sllv_epi32(all(1 << 21), x);
+        return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, other, _mm256_cmpgt_epi32(all(2), x)));
+    }
+
     // Sums of two products of 16 bits.
     static ints pairs(ints x, ints y) { return _mm256_madd_epi16(x, y); }
 
@@ -96,6 +102,11 @@ template <> struct lanes<16> {
     static ints upper(ints x) { return lower(_mm512_srli_epi16(x, 4)); }
     static ints looked_up(const uint8_t * table, ints x) {
         return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *) table)), x);
+    }
+
+    static floats half_of_two_to(ints x) {
+        const ints normal = _mm512_slli_epi32(_mm512_sub_epi32(x, all(1)), 23);
+        return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal, _mm512_cmplt_epi32_mask(x, all(2)), all(1 << 21), x));
     }
 
     static ints pairs(ints x, ints y) { return _mm512_madd_epi16(x, y); }

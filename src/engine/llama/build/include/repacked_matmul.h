@@ -124,32 +124,32 @@ struct q4_K {
     };
 
     // A single column is scaled once for a block, four columns for every two parts: as ggml does it.
-    template <int ROWS, bool INTERLEAVED>
+    template <int ROWS, bool INTERLEAVED, int C>
     static void add(sums<ROWS> * to, const weights<ROWS> & x, const int8_t * const * values, const float * scale, const int32_t * totals) {
         using of = lanes<ROWS>;
-        typename of::floats products[TILE], minima[TILE], d[TILE], dmin[TILE];
-        typename of::ints   whole[TILE], low[TILE];
-        for (int c = 0; c < TILE; ++c) {
+        typename of::floats products[C], minima[C], d[C], dmin[C];
+        typename of::ints   whole[C], low[C];
+        for (int c = 0; c < C; ++c) {
             products[c] = to[c].products;
             minima[c]   = to[c].minima;
             d[c]        = of::multiply(x.d, of::all(scale[c]));
             dmin[c]     = of::multiply(x.dmin, of::all(scale[c]));
         }
         for (int part = 0; part < PARTS; part += 2) {
-            typename of::ints dots[TILE][2];
+            typename of::ints dots[C][2];
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; ++step) {
 #pragma GCC unroll 2
                 for (int i = 0; i < 2; ++i) {
 #pragma GCC unroll 4
-                    for (int c = 0; c < TILE; ++c) {
+                    for (int c = 0; c < C; ++c) {
                         const int8_t * four_values = values[c] + at<INTERLEAVED>(STEPS * (part + i)) + at<INTERLEAVED>(step);
                         dots[c][i] = of::dot(step == 0 ? of::none() : dots[c][i], x.quants[part + i][step], of::all(four(four_values)));
                     }
                 }
             }
 #pragma GCC unroll 4
-            for (int c = 0; c < TILE; ++c) {
+            for (int c = 0; c < C; ++c) {
                 const auto both    = of::add(of::wide(dots[c][0], x.scale[part]), of::wide(dots[c][1], x.scale[part + 1]));
                 const auto minimum = of::pairs(of::all(totals[TOTALS * c + part / 2]), x.minimum[part / 2]);
                 if (INTERLEAVED) {
@@ -161,7 +161,7 @@ struct q4_K {
                 }
             }
         }
-        for (int c = 0; c < TILE; ++c) {
+        for (int c = 0; c < C; ++c) {
             to[c].products = INTERLEAVED ? products[c] : of::fma(whole[c], d[c], products[c]);
             to[c].minima   = INTERLEAVED ? minima[c] : of::fma(low[c], dmin[c], minima[c]);
         }
@@ -237,11 +237,11 @@ template <typename BLOCK> struct q4_32 {
 
         static typename of::floats scales(const rows * first, int64_t distance) {
             if constexpr (std::is_same<BLOCK, block_mxfp4x8>::value) {
-                float all[ROWS];
-                for (int i = 0; i < ROWS; ++i) {
-                    all[i] = GGML_CPU_E8M0_TO_FP32_HALF(first[i / EIGHT * distance].e[i % EIGHT]);
+                uint8_t exponents[ROWS];
+                for (int i = 0; i < ROWS; i += EIGHT) {
+                    memcpy(exponents + i, first[i / EIGHT * distance].e, EIGHT);
                 }
-                return of::load(all);
+                return of::half_of_two_to(of::bytes(exponents));
             } else {
                 uint16_t all[ROWS];
                 for (int i = 0; i < ROWS; i += EIGHT) {
@@ -259,30 +259,30 @@ template <typename BLOCK> struct q4_32 {
         typename of::floats all() const { return products; }
     };
 
-    template <int ROWS, bool INTERLEAVED>
+    template <int ROWS, bool INTERLEAVED, int C>
     static void add(sums<ROWS> * to, const weights<ROWS> & x, const int8_t * const * values, const float * scale, const int32_t * totals) {
         using of = lanes<ROWS>;
-        typename of::ints dots[TILE][2]; // of half the products each: 16 bits hold no more
+        typename of::ints dots[C][2]; // of half the products each: 16 bits hold no more
 #pragma GCC unroll 4
         for (int step = 0; step < STEPS / 2; ++step) {
 #pragma GCC unroll 2
             for (int i = 0; i < 2; ++i) {
 #pragma GCC unroll 4
-                for (int c = 0; c < TILE; ++c) {
+                for (int c = 0; c < C; ++c) {
                     const auto y = of::all(four(values[c] + at<INTERLEAVED>(STEPS / 2 * i + step)));
                     dots[c][i] = of::dot(step == 0 ? of::none() : dots[c][i], x.quants[STEPS / 2 * i + step], y);
                 }
             }
         }
 #pragma GCC unroll 4
-        for (int c = 0; c < TILE; ++c) {
+        for (int c = 0; c < C; ++c) {
             const auto sum = of::add(of::add(of::wide(dots[c][0]), of::wide(dots[c][1])), of::all(totals[c]));
             to[c].products = of::fma(sum, of::multiply(x.d, of::all(scale[c])), to[c].products);
         }
     }
 };
 
-// Up to MOST columns. Four are computed at a time; the last one is there several times.
+// Up to MOST columns. Four are computed at a time, with the last one several times, or a single one.
 template <typename F, bool INTERLEAVED> struct group {
     using block = typename std::conditional<INTERLEAVED, typename F::columns, typename F::column>::type;
 
@@ -309,7 +309,7 @@ template <typename F, bool INTERLEAVED> struct group {
     }
 
     void complete() {
-        width = (count + TILE - 1) / TILE * TILE;
+        width = count == 1 ? 1 : (count + TILE - 1) / TILE * TILE;
         std::fill(values + count, values + width, values[count - 1]);
         scales.resize(width * blocks);
         totals.resize(width * blocks * F::TOTALS);
@@ -329,17 +329,17 @@ template <typename F, bool INTERLEAVED> struct group {
         }
     }
 
-    // Rows from `row` on, `x` on.
-    template <int ROWS> void multiply(const typename F::rows * x, int64_t row) const {
-        typename F::template sums<ROWS> sums[MOST];
+    // Rows from `row` on, `x` on. C: columns at a time.
+    template <int ROWS, int C> void multiply(const typename F::rows * x, int64_t row) const {
+        typename F::template sums<ROWS> sums[C == 1 ? 1 : MOST];
         for (int64_t b = 0; b < blocks; ++b) {
             const typename F::template weights<ROWS> weights(x + b, blocks);
-            for (int64_t c = 0; c < width; c += TILE) {
-                const int8_t * of[TILE];
-                for (int i = 0; i < TILE; ++i) {
+            for (int64_t c = 0; c < (C == 1 ? 1 : width); c += C) {
+                const int8_t * of[C];
+                for (int i = 0; i < C; ++i) {
                     of[i] = values[c + i][b].qs + (INTERLEAVED ? 8 * i : 0);
                 }
-                F::template add<ROWS, INTERLEAVED>(sums + c, weights, of, &scales[b * width + c], &totals[(b * width + c) * F::TOTALS]);
+                F::template add<ROWS, INTERLEAVED, C>(sums + c, weights, of, &scales[b * width + c], &totals[(b * width + c) * F::TOTALS]);
             }
         }
         for (int64_t c = 0; c < count; ++c) {
@@ -350,12 +350,12 @@ template <typename F, bool INTERLEAVED> struct group {
     void multiply_all(const typename F::rows * x, int64_t row, int64_t end) const {
         const auto from = [&] { return x + row / EIGHT * blocks; };
 #if defined(FIRESIDE_SIXTEEN)
-        for (; row + 2 * EIGHT <= end; row += 2 * EIGHT) {
-            multiply<2 * EIGHT>(from(), row);
+        for (; count > 1 && row + 2 * EIGHT <= end; row += 2 * EIGHT) {
+            multiply<2 * EIGHT, TILE>(from(), row);
         }
 #endif
         for (; row < end; row += EIGHT) {
-            multiply<EIGHT>(from(), row);
+            count == 1 ? multiply<EIGHT, 1>(from(), row) : multiply<EIGHT, TILE>(from(), row);
         }
     }
 };
@@ -373,26 +373,42 @@ template <typename F> void matrix(int n, float * out, size_t stride, const void 
     }
 }
 
+// A single one. Of Q4_K, ggml's kernel is sooner.
+template <typename F> void column(int n, float * out, size_t, const void * x, const void * y, int, int rows) {
+    group<F, false> one(n / ggml_blck_size(F::VALUES));
+    one.push((const typename F::column *) y, out);
+    one.complete();
+    one.multiply_all((const typename F::rows *) x, 0, rows);
+}
+
 } // namespace
 } // namespace fireside
 
-// ggml's kernel of this name, ours, and ggml's under another one.
-#define FIRESIDE_GEMM(name, format)                                                                                               \
-    extern "C" void fireside_stock_gemm_##name(int, float *, size_t, const void *, const void *, int, int);                       \
-    extern "C" void ggml_gemm_##name(int n, float * out, size_t stride, const void * x, const void * y, int columns, int rows) { \
-        (fireside::asked() ? fireside::matrix<format> : fireside_stock_gemm_##name)(n, out, stride, x, y, columns, rows);         \
+// For ggml's kernel of this name ours, if asked; ggml's has another name.
+#define FIRESIDE_KERNEL(kind, name, ours)                                                                                             \
+    extern "C" void fireside_stock_##kind##_##name(int, float *, size_t, const void *, const void *, int, int);                       \
+    extern "C" void ggml_##kind##_##name(int n, float * out, size_t stride, const void * x, const void * y, int columns, int rows) { \
+        (fireside::asked() ? fireside::ours : fireside_stock_##kind##_##name)(n, out, stride, x, y, columns, rows);                   \
     }
 
-FIRESIDE_GEMM(q4_K_8x8_q8_K, fireside::q4_K)
-FIRESIDE_GEMM(q4_0_8x8_q8_0, fireside::q4_32<block_q4_0x8>)
-FIRESIDE_GEMM(mxfp4_8x8_q8_0, fireside::q4_32<block_mxfp4x8>)
-#define ggml_gemm_q4_K_8x8_q8_K  fireside_stock_gemm_q4_K_8x8_q8_K
-#define ggml_gemm_q4_0_8x8_q8_0  fireside_stock_gemm_q4_0_8x8_q8_0
+FIRESIDE_KERNEL(gemm, q4_K_8x8_q8_K, matrix<fireside::q4_K>)
+#define ggml_gemm_q4_K_8x8_q8_K fireside_stock_gemm_q4_K_8x8_q8_K
+
+FIRESIDE_KERNEL(gemm, q4_0_8x8_q8_0, matrix<fireside::q4_32<block_q4_0x8>>)
+FIRESIDE_KERNEL(gemv, q4_0_8x8_q8_0, column<fireside::q4_32<block_q4_0x8>>)
+#define ggml_gemm_q4_0_8x8_q8_0 fireside_stock_gemm_q4_0_8x8_q8_0
+#define ggml_gemv_q4_0_8x8_q8_0 fireside_stock_gemv_q4_0_8x8_q8_0
+
+FIRESIDE_KERNEL(gemm, mxfp4_8x8_q8_0, matrix<fireside::q4_32<block_mxfp4x8>>)
+FIRESIDE_KERNEL(gemv, mxfp4_8x8_q8_0, column<fireside::q4_32<block_mxfp4x8>>)
 #define ggml_gemm_mxfp4_8x8_q8_0 fireside_stock_gemm_mxfp4_8x8_q8_0
+#define ggml_gemv_mxfp4_8x8_q8_0 fireside_stock_gemv_mxfp4_8x8_q8_0
 
 #if defined(FIRESIDE_VNNI) // two products of its weights without a sign do not fit into 16 bits
-FIRESIDE_GEMM(iq4_nl_8x8_q8_0, fireside::q4_32<block_iq4_nlx8>)
+FIRESIDE_KERNEL(gemm, iq4_nl_8x8_q8_0, matrix<fireside::q4_32<block_iq4_nlx8>>)
+FIRESIDE_KERNEL(gemv, iq4_nl_8x8_q8_0, column<fireside::q4_32<block_iq4_nlx8>>)
 #define ggml_gemm_iq4_nl_8x8_q8_0 fireside_stock_gemm_iq4_nl_8x8_q8_0
+#define ggml_gemv_iq4_nl_8x8_q8_0 fireside_stock_gemv_iq4_nl_8x8_q8_0
 #endif
 
 #endif
