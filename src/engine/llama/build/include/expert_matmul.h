@@ -22,21 +22,27 @@ struct place {
 
 constexpr int64_t PIECES = 8; // for each thread, at least
 
-template <typename F, typename K> // K: a kernel for a single column
-void experts(const ggml_compute_params * params, ggml_tensor * product, K single) {
-    const ggml_tensor * x = product->src[0], * y = product->src[1], * ids = product->src[2];
-    const int64_t       n = x->ne[0], rows = x->ne[1], count = x->ne[2], tokens = y->ne[2], blocks = n / ggml_blck_size(F::VALUES);
-    const int64_t       columns = y->ne[1] * tokens; // a token has one for all experts, or one for each
-    // The work buffer, as large as ggml's code needs it: values, numbers of places, places.
-    char *    values = (char *) params->wdata;
-    const auto size  = ggml_row_size(F::VALUES, n);
-    int64_t * counts = (int64_t *) (values + GGML_PAD(size * columns, sizeof(int64_t)));
-    place *   places = (place *) (counts + count);
-    for (int64_t c = params->ith; c < columns; c += params->nth) {
-        const char * column = (const char *) y->data + c / y->ne[1] * y->nb[2] + c % y->ne[1] * y->nb[1];
-        ggml_get_type_traits_cpu(F::VALUES)->from_float((const float *) column, values + c * size, n);
+template <typename F> struct experts {
+    const ggml_compute_params * params;
+    ggml_tensor *               product;
+    const ggml_tensor *         x = product->src[0], * y = product->src[1], * ids = product->src[2];
+    const int64_t               n = x->ne[0], rows = x->ne[1], count = x->ne[2], tokens = y->ne[2], blocks = n / ggml_blck_size(F::VALUES);
+    const int64_t               each = y->ne[1]; // columns of a token: one for all of its experts, or one for each
+    const size_t                size = ggml_row_size(F::VALUES, n);
+    // The work buffer, as large as ggml's code needs it: values, and for each expert how many places it has, and which.
+    char * const    values = (char *) params->wdata;
+    int64_t * const counts = (int64_t *) (values + GGML_PAD(size * each * tokens, sizeof(int64_t)));
+    place * const   places = (place *) (counts + count);
+
+    // Each thread converts a part of the columns.
+    void quantise() const {
+        for (int64_t c = params->ith; c < each * tokens; c += params->nth) {
+            const char * column = (const char *) y->data + c / each * y->nb[2] + c % each * y->nb[1];
+            ggml_get_type_traits_cpu(F::VALUES)->from_float((const float *) column, values + c * size, n);
+        }
     }
-    if (params->ith == 0) {
+
+    void sort() const {
         std::fill_n(counts, count, 0);
         for (int64_t token = 0; token < tokens; ++token) {
             for (int64_t chosen = 0; chosen < ids->ne[0]; ++chosen) {
@@ -45,48 +51,71 @@ void experts(const ggml_compute_params * params, ggml_tensor * product, K single
                 places[expert * tokens + counts[expert]++] = { (int32_t) chosen, (int32_t) token };
             }
         }
-        ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
-    ggml_barrier(params->threadpool);
-    const int64_t chosen = count - std::count(counts, counts + count, 0);
-    const int64_t pieces = (PIECES * params->nth + chosen - 1) / chosen;
-    const int64_t piece  = std::max<int64_t>(1, rows / (2 * EIGHT) / pieces) * 2 * EIGHT; // rows
-    int64_t       at = 0, mine = params->ith;
-    for (int64_t expert = 0; expert < count; ++expert) {
-        for (int64_t row = 0; row < rows && counts[expert] > 0; row += piece) {
-            if (at++ != mine) {
-                continue;
-            }
-            mine = ggml_threadpool_chunk_add(params->threadpool, 1);
-            const int64_t      end     = std::min(rows, row + piece);
-            const char *       weights = (const char *) x->data + expert * x->nb[2] + row * x->nb[1];
-            const place *      tokens_of = places + expert * tokens;
-            const auto         values_of = [&](place of) { return values + (of.token * y->ne[1] + of.chosen % y->ne[1]) * size; };
-            const auto         out_of    = [&](place of) {
-                return (float *) ((char *) product->data + of.chosen * product->nb[1] + of.token * product->nb[2]);
-            };
-            for (int64_t first = 0; first < counts[expert]; first += MOST) {
-                const int64_t some = std::min<int64_t>(MOST, counts[expert] - first);
-                if (some == 1) {
-                    const place of = tokens_of[first];
-                    single((int) n, out_of(of) + row, rows, weights, values_of(of), 1, (int) (end - row));
-                    continue;
+
+    // `single`: a kernel for one column.
+    template <typename K> void multiply(K single) const {
+        const int64_t used = count - std::count(counts, counts + count, 0);
+        if (used == 0) {
+            return;
+        }
+        const int64_t pieces = (PIECES * params->nth + used - 1) / used;
+        const int64_t piece  = std::max<int64_t>(1, rows / (2 * EIGHT) / pieces) * 2 * EIGHT; // rows
+        int64_t       at = 0, mine = params->ith;
+        for (int64_t expert = 0; expert < count; ++expert) {
+            for (int64_t row = 0; row < rows && counts[expert] > 0; row += piece) {
+                if (at++ == mine) {
+                    multiply(single, expert, row, std::min(rows, row + piece));
+                    mine = ggml_threadpool_chunk_add(params->threadpool, 1);
                 }
-                group<F, false> together(blocks);
-                for (int64_t c = first; c < first + some; ++c) {
-                    together.push((const typename F::column *) values_of(tokens_of[c]), out_of(tokens_of[c]) + row);
-                }
-                together.complete();
-                together.multiply_all((const typename F::rows *) weights, 0, end - row);
             }
         }
     }
+
+    template <typename K> void multiply(K single, int64_t expert, int64_t row, int64_t end) const {
+        const auto    weights = (const typename F::rows *) ((const char *) x->data + expert * x->nb[2] + row * x->nb[1]);
+        const place * of      = places + expert * tokens;
+        const auto    column  = [&](place at) { return (const typename F::column *) (values + (at.token * each + at.chosen % each) * size); };
+        const auto    out     = [&](place at) {
+            return (float *) ((char *) product->data + at.chosen * product->nb[1] + at.token * product->nb[2]) + row;
+        };
+        for (int64_t first = 0; first < counts[expert]; first += MOST) {
+            const int64_t last = std::min<int64_t>(first + MOST, counts[expert]) - 1;
+            if (first == last) {
+                single((int) n, out(of[first]), 0, weights, column(of[first]), 1, (int) (end - row));
+                continue;
+            }
+            group<F, false> some(blocks);
+            for (int64_t i = first; i <= last; ++i) {
+                some.push(column(of[i]), out(of[i]));
+            }
+            some.complete();
+            some.multiply(weights, end - row);
+        }
+    }
+};
+
+// Each of the threads calls this.
+template <typename F, typename K> bool multiply_experts(const ggml_compute_params * params, ggml_tensor * product, K single) {
+    const experts<F> all{ params, product };
+    all.quantise();
+    if (params->ith == 0) {
+        all.sort();
+        ggml_threadpool_chunk_set(params->threadpool, params->nth);
+    }
+    ggml_barrier(params->threadpool);
+    all.multiply(single);
+    return true;
+}
+
+template <typename BLOCK> bool multiply_experts(const ggml_compute_params * params, ggml_tensor * product) {
+    return multiply_experts<q4_32<BLOCK>>(params, product, column<q4_32<BLOCK>>);
 }
 
 } // namespace
 } // namespace fireside
 
-// Whether it computed `product`. Each of the threads calls this.
+// Whether it computed `product`.
 extern "C" bool fireside_multiply_experts(const ggml_compute_params * params, ggml_tensor * product) {
     const ggml_tensor * x = product->src[0];
     if (!fireside::asked() || product->op != GGML_OP_MUL_MAT_ID || !x->buffer || ggml_is_numa() ||
@@ -94,22 +123,13 @@ extern "C" bool fireside_multiply_experts(const ggml_compute_params * params, gg
         return false;
     }
     switch (x->type) {
-        case GGML_TYPE_Q4_K:
-            fireside::experts<fireside::q4_K>(params, product, ggml_gemv_q4_K_8x8_q8_K);
-            return true;
-        case GGML_TYPE_Q4_0:
-            fireside::experts<fireside::q4_32<block_q4_0x8>>(params, product, fireside::column<fireside::q4_32<block_q4_0x8>>);
-            return true;
-        case GGML_TYPE_MXFP4:
-            fireside::experts<fireside::q4_32<block_mxfp4x8>>(params, product, fireside::column<fireside::q4_32<block_mxfp4x8>>);
-            return true;
+        case GGML_TYPE_Q4_K: return fireside::multiply_experts<fireside::q4_K>(params, product, ggml_gemv_q4_K_8x8_q8_K);
+        case GGML_TYPE_Q4_0: return fireside::multiply_experts<block_q4_0x8>(params, product);
+        case GGML_TYPE_MXFP4: return fireside::multiply_experts<block_mxfp4x8>(params, product);
 #if defined(FIRESIDE_VNNI)
-        case GGML_TYPE_IQ4_NL:
-            fireside::experts<fireside::q4_32<block_iq4_nlx8>>(params, product, fireside::column<fireside::q4_32<block_iq4_nlx8>>);
-            return true;
+        case GGML_TYPE_IQ4_NL: return fireside::multiply_experts<block_iq4_nlx8>(params, product);
 #endif
-        default:
-            return false;
+        default: return false;
     }
 }
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <immintrin.h>
 
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if (defined(__AVX512VNNI__) && defined(__AVX512VL__)) || defined(__AVXVNNI__)
 #define FIRESIDE_VNNI // sums of four products, in 32 bits; else of two, in 16
 #endif
 
@@ -66,7 +66,7 @@ template <> struct lanes<8> {
     static ints wide(ints sums, ints factor) { return pairs(sums, _mm256_or_si256(factor, _mm256_slli_epi32(factor, 16))); }
 #endif
 
-    // Of each row eight bytes → the first four, and the others. The rows lie in groups of eight, `distance` bytes apart.
+    // Of each row eight bytes → the first four, and the others. Eight rows lie together, the next eight `distance` bytes further.
     static void fours(const uint8_t * at, int64_t, ints & first, ints & others) {
         const __m256 x = _mm256_loadu_ps((const float *) at), y = _mm256_loadu_ps((const float *) (at + 32));
         first  = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x88)), 0xd8);

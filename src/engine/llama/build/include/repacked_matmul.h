@@ -282,26 +282,24 @@ template <typename BLOCK> struct q4_32 {
     }
 };
 
+// A thread's memory for one purpose.
+template <typename T> std::vector<T> & scratch() {
+    static thread_local std::vector<T> of;
+    return of;
+}
+
 // Up to MOST columns. Four are computed at a time, with the last one several times, or a single one.
 template <typename F, bool INTERLEAVED> struct group {
     using block = typename std::conditional<INTERLEAVED, typename F::columns, typename F::column>::type;
 
-    int64_t blocks, count = 0, width = 0; // width: count up to the next four
-    const block * values[MOST];
-    float *       out[MOST]; // a number for each row
-    std::vector<float> &   scales;
-    std::vector<int32_t> & totals;
+    const int64_t          blocks;               // of a column
+    int64_t                count = 0, width = 0; // of columns; width: with those that are there several times
+    const block *          values[MOST];
+    float *                out[MOST]; // a number for each row
+    std::vector<float> &   scales = scratch<float>();
+    std::vector<int32_t> & totals = scratch<int32_t>();
 
-    static std::vector<float> & memory() {
-        static thread_local std::vector<float> of;
-        return of;
-    }
-    static std::vector<int32_t> & more_memory() {
-        static thread_local std::vector<int32_t> of;
-        return of;
-    }
-
-    explicit group(int64_t blocks) : blocks(blocks), scales(memory()), totals(more_memory()) {}
+    explicit group(int64_t blocks) : blocks(blocks) {}
 
     void push(const block * of, float * to) {
         values[count] = of;
@@ -329,7 +327,7 @@ template <typename F, bool INTERLEAVED> struct group {
         }
     }
 
-    // Rows from `row` on, `x` on. C: columns at a time.
+    // By as many rows from `row` on, whose weights begin with `x`. C: columns at a time.
     template <int ROWS, int C> void multiply(const typename F::rows * x, int64_t row) const {
         typename F::template sums<ROWS> sums[C == 1 ? 1 : MOST];
         for (int64_t b = 0; b < blocks; ++b) {
@@ -347,14 +345,15 @@ template <typename F, bool INTERLEAVED> struct group {
         }
     }
 
-    void multiply_all(const typename F::rows * x, int64_t row, int64_t end) const {
+    void multiply(const typename F::rows * x, int64_t rows) const {
+        int64_t    row  = 0;
         const auto from = [&] { return x + row / EIGHT * blocks; };
 #if defined(FIRESIDE_SIXTEEN)
-        for (; count > 1 && row + 2 * EIGHT <= end; row += 2 * EIGHT) {
+        for (; count > 1 && row + 2 * EIGHT <= rows; row += 2 * EIGHT) {
             multiply<2 * EIGHT, TILE>(from(), row);
         }
 #endif
-        for (; row < end; row += EIGHT) {
+        for (; row < rows; row += EIGHT) {
             count == 1 ? multiply<EIGHT, 1>(from(), row) : multiply<EIGHT, TILE>(from(), row);
         }
     }
@@ -369,7 +368,7 @@ template <typename F> void matrix(int n, float * out, size_t stride, const void 
             some.push((const typename F::columns *) y + c / TILE * blocks, out + c * stride);
         }
         some.complete();
-        some.multiply_all((const typename F::rows *) x, 0, rows);
+        some.multiply((const typename F::rows *) x, rows);
     }
 }
 
@@ -378,7 +377,7 @@ template <typename F> void column(int n, float * out, size_t, const void * x, co
     group<F, false> one(n / ggml_blck_size(F::VALUES));
     one.push((const typename F::column *) y, out);
     one.complete();
-    one.multiply_all((const typename F::rows *) x, 0, rows);
+    one.multiply((const typename F::rows *) x, rows);
 }
 
 } // namespace
