@@ -1,6 +1,6 @@
 //! Products and attention that the program computes in its own way (build/include: block_matmul.h, repacked_matmul.h,
-//! expert_matmul.h, row_attention.h) are those of ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so: a process with it and one without give the
-//! same bytes.
+//! expert_matmul.h, row_attention.h) are those of ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so:
+//! a process with it and one without give the same bytes.
 
 use std::ffi::OsStr;
 
@@ -82,6 +82,43 @@ impl Computation {
         }
     }
 
+    /// Weights whose scales are usual and all else random: sums get as large as they can.
+    fn any_weights(&mut self, kind: sys::ggml_type, size: [i64; 3]) -> *mut sys::ggml_tensor {
+        let weights = self.tensor(kind, size, |_| 1.0);
+        // SAFETY: the tensor has as many bytes.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut((*weights).data.cast::<u8>(), sys::ggml_nbytes(weights))
+        };
+        let scales = match kind {
+            sys::GGML_TYPE_Q4_K => 2,
+            sys::GGML_TYPE_MXFP4 => 0, // an exponent
+            _ => 1,
+        };
+        // SAFETY: only looks it up.
+        for block in bytes.chunks_mut(unsafe { sys::ggml_type_size(kind) }) {
+            block.fill_with(|| self.random.next() as u8);
+            let halves = block.chunks_mut(2).take(scales);
+            halves.for_each(|half| half[1] = [0x00, 0x20, 0x28, 0xa8][usize::from(half[1] % 4)]);
+            if scales == 0 {
+                block[0] = [0, 1, 2, 100, 127, 128][usize::from(block[0] % 6)];
+            }
+        }
+        weights
+    }
+
+    /// Columns, of which every fourth has only its largest number, with either sign.
+    fn columns(&mut self, size: [i64; 3]) -> *mut sys::ggml_tensor {
+        let columns = self.tensor(sys::GGML_TYPE_F32, size, |column| 1.0 + column as f32);
+        let count = (size[0] * size[1] * size[2]) as usize;
+        // SAFETY: the tensor has as many numbers.
+        let numbers = unsafe { std::slice::from_raw_parts_mut((*columns).data.cast::<f32>(), count) };
+        for column in numbers.chunks_mut(size[0] as usize).step_by(4) {
+            let sign = if self.random.below(2) == 0 { -3.0 } else { 3.0 };
+            column.fill(sign);
+        }
+        columns
+    }
+
     /// Has ggml repack weights, as for a model's. `false`: it has no other layout for such.
     fn repack(&mut self, weights: *mut sys::ggml_tensor) -> bool {
         let Some(layout) = repacked_layout() else { return false };
@@ -94,6 +131,7 @@ impl Computation {
             (*weights).data = std::ptr::null_mut();
             sys::ggml_backend_tensor_alloc(buffer, weights, sys::ggml_backend_buffer_get_base(buffer));
             if (*weights).extra.is_null() {
+                (*weights).data.cast::<u8>().copy_from(data.as_ptr(), size);
                 return false;
             }
             sys::ggml_backend_tensor_set(weights, data.as_ptr().cast(), 0, size);
@@ -176,10 +214,8 @@ fn products_of_repacked_weights_are_those_of_ggml() {
             for (length, rows) in [(256, 8), (256, 24), (1024, 136), (4096, 72)] {
                 for (columns, threads) in [(1, 1), (3, 2), (4, 1), (5, 3), (32, 2), (71, 2), (136, 5)] {
                     let mut one = Computation::new(random);
-                    let weights =
-                        one.tensor(kind, [length, rows, 1], |row| [1.0, 0.0, 1e-3, 300.0][row as usize % 4]);
-                    let values =
-                        one.tensor(sys::GGML_TYPE_F32, [length, columns, 1], |column| 1.0 + column as f32);
+                    let weights = one.any_weights(kind, [length, rows, 1]);
+                    let values = one.columns([length, columns, 1]);
                     assert!(one.repack(weights) || !cfg!(target_feature = "avx2"));
                     // SAFETY: both belong to the context.
                     let product = unsafe { sys::ggml_mul_mat(one.context, weights, values) };
@@ -320,6 +356,8 @@ fn our_kernels_are_compiled_in() {
         fn fireside_stock_gemm_q4_K_8x8_q8_K();
         fn fireside_stock_gemm_q4_0_8x8_q8_0();
         fn fireside_stock_gemm_mxfp4_8x8_q8_0();
+        fn fireside_stock_gemv_q4_0_8x8_q8_0();
+        fn fireside_stock_gemv_mxfp4_8x8_q8_0();
         fn fireside_stock_extra_compute_forward();
     }
     for kernel in [
@@ -328,6 +366,8 @@ fn our_kernels_are_compiled_in() {
         fireside_stock_gemm_q4_K_8x8_q8_K as *const (),
         fireside_stock_gemm_q4_0_8x8_q8_0 as *const (),
         fireside_stock_gemm_mxfp4_8x8_q8_0 as *const (),
+        fireside_stock_gemv_q4_0_8x8_q8_0 as *const (),
+        fireside_stock_gemv_mxfp4_8x8_q8_0 as *const (),
         fireside_stock_extra_compute_forward as *const (),
     ] {
         assert!(!kernel.is_null());

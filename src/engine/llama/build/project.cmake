@@ -30,7 +30,9 @@ cmake_language(DEFER CALL fireside_headers)
 foreach (of "repack.cpp:ggml_backend_cpu_repack_buffer_set_tensor" "tiled/tiled.cpp:ggml_compute_forward_mul_mat_tiled"
             "ops.cpp:ggml_compute_forward_flash_attn_ext" "ops.cpp:ggml_flash_attn_ext_reduce_partials" "traits.cpp:ggml_cpu_extra_compute_forward"
             "arch/x86/repack.cpp:ggml_gemm_q4_K_8x8_q8_K" "arch/x86/repack.cpp:ggml_gemm_q4_0_8x8_q8_0"
-            "arch/x86/repack.cpp:ggml_gemm_mxfp4_8x8_q8_0" "arch/x86/repack.cpp:ggml_gemm_iq4_nl_8x8_q8_0")
+            "arch/x86/repack.cpp:ggml_gemm_mxfp4_8x8_q8_0" "arch/x86/repack.cpp:ggml_gemm_iq4_nl_8x8_q8_0"
+            "arch/x86/repack.cpp:ggml_gemv_q4_0_8x8_q8_0" "arch/x86/repack.cpp:ggml_gemv_mxfp4_8x8_q8_0"
+            "arch/x86/repack.cpp:ggml_gemv_iq4_nl_8x8_q8_0")
     string(REPLACE ":" ";" of "${of}")
     list(POP_FRONT of source function)
     file(STRINGS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/${source}" found REGEX "(void|bool) ${function}\\(")

@@ -1,4 +1,5 @@
-// The products of a mixture's experts with the tokens that chose them, weights repacked, on x86-64 → ggml's results to the bit, sooner.
+// The products of a mixture's experts with the tokens that chose them, weights repacked and values finite, on x86-64 → ggml's results to
+// the bit, sooner.
 //
 // ggml goes through an expert's weights once for each of its tokens. Here all of them, up to 32, are computed together
 // (repacked_matmul.h), and threads take parts of the experts as they get free. `products::products_of_experts_are_those_of_ggml`
@@ -20,7 +21,7 @@ struct place {
     int32_t chosen, token;
 };
 
-constexpr int64_t PIECES = 8; // for each thread, at least
+constexpr int64_t PIECES = 8; // for each thread, where there are enough rows
 
 template <typename F> struct experts {
     const ggml_compute_params * params;
@@ -115,11 +116,11 @@ template <typename BLOCK> bool multiply_experts(const ggml_compute_params * para
 } // namespace
 } // namespace fireside
 
-// Whether it computed `product`.
+// Whether it computed `product`. With several memories, ggml gives each thread the same rows every time.
 extern "C" bool fireside_multiply_experts(const ggml_compute_params * params, ggml_tensor * product) {
-    const ggml_tensor * x = product->src[0];
-    if (!fireside::asked() || product->op != GGML_OP_MUL_MAT_ID || !x->buffer || ggml_is_numa() ||
-        x->buffer->buft != ggml_backend_cpu_repack_buffer_type()) {
+    const ggml_tensor * x = product->src[0], * y = product->src[1];
+    if (!fireside::asked() || product->op != GGML_OP_MUL_MAT_ID || ggml_is_numa() || !x->extra || !x->buffer ||
+        x->buffer->buft != ggml_backend_cpu_repack_buffer_type() || y->type != GGML_TYPE_F32 || y->nb[0] != sizeof(float)) {
         return false;
     }
     switch (x->type) {

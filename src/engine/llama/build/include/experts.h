@@ -4,7 +4,7 @@
 
 #pragma once
 
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(GGML_CPU_GENERIC)
 
 #include "traits.h"
 

@@ -20,7 +20,6 @@ template <> struct lanes<8> {
 
     static floats zero() { return _mm256_setzero_ps(); }
     static floats all(float x) { return _mm256_set1_ps(x); }
-    static floats load(const float * at) { return _mm256_loadu_ps(at); }
     static floats halves(const uint16_t * at) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) at)); }
     static floats multiply(floats x, floats y) { return _mm256_mul_ps(x, y); }
     static floats less(floats x, floats y) { return _mm256_sub_ps(x, y); }
@@ -48,12 +47,12 @@ template <> struct lanes<8> {
 
     // Adds products of bytes without a sign and with one.
     static ints dot(ints sums, ints x, ints y) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-        return _mm256_dpbusd_epi32(sums, x, y);
-#elif defined(__AVXVNNI__)
-        return _mm256_dpbusd_avx_epi32(sums, x, y);
-#else
+#if !defined(FIRESIDE_VNNI)
         return _mm256_add_epi16(sums, _mm256_maddubs_epi16(x, y));
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+        return _mm256_dpbusd_epi32(sums, x, y);
+#else
+        return _mm256_dpbusd_avx_epi32(sums, x, y);
 #endif
     }
 
@@ -79,7 +78,7 @@ template <> struct lanes<8> {
     }
 };
 
-#if defined(__AVX512BW__) && defined(__AVX512DQ__) && (defined(__AVX512VNNI__) || !defined(FIRESIDE_VNNI))
+#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && (defined(__AVX512VNNI__) || !defined(FIRESIDE_VNNI))
 #define FIRESIDE_SIXTEEN
 template <> struct lanes<16> {
     using ints   = __m512i;
@@ -87,7 +86,6 @@ template <> struct lanes<16> {
 
     static floats zero() { return _mm512_setzero_ps(); }
     static floats all(float x) { return _mm512_set1_ps(x); }
-    static floats load(const float * at) { return _mm512_loadu_ps(at); }
     static floats halves(const uint16_t * at) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) at)); }
     static floats multiply(floats x, floats y) { return _mm512_mul_ps(x, y); }
     static floats less(floats x, floats y) { return _mm512_sub_ps(x, y); }
@@ -111,7 +109,7 @@ template <> struct lanes<16> {
 
     static ints pairs(ints x, ints y) { return _mm512_madd_epi16(x, y); }
 
-#if defined(__AVX512VNNI__)
+#if defined(FIRESIDE_VNNI)
     static ints dot(ints sums, ints x, ints y) { return _mm512_dpbusd_epi32(sums, x, y); }
     static ints wide(ints sums) { return sums; }
     static ints wide(ints sums, ints factor) { return _mm512_mullo_epi32(sums, factor); }

@@ -1,10 +1,10 @@
-// Weights of four bits, repacked by ggml, times several columns, on x86-64 → ggml's results to the bit, sooner.
+// Weights of four bits, repacked by ggml, times several columns of finite values, on x86-64 → ggml's results to the bit, sooner.
 //
-// ggml's kernels bring weights and values into an order for their pairwise products again for every four columns, and do without the
-// instructions that add up four products. For the experts of a mixture they go through the weights once for each token. Here a block
-// of 16 rows (eight without AVX-512) is spread out once for up to 32 columns, such that each row has a lane. The sums of products are
-// whole numbers, in any order the same; what arch/x86/repack.cpp adds up in floating point, and when, is added up so here.
-// `products::products_of_blocks_are_those_of_ggml` and `products::products_of_experts_are_those_of_ggml` compare them.
+// ggml's kernels bring weights and values into an order for their pairwise products again for every four columns; for the experts of a
+// mixture they go through the weights once for each token. Here a block of 16 rows (eight without AVX-512) is spread out once for up
+// to 32 columns, such that each row has a lane and one instruction adds up four products where the processor has one. The sums of
+// products are whole numbers, in any order the same; what arch/x86/repack.cpp adds up in floating point, and when, is added up so
+// here. `products::products_of_repacked_weights_are_those_of_ggml` and `products::products_of_experts_are_those_of_ggml` compare them.
 //
 // project.cmake has the compiler read this file before arch/x86/repack.cpp.
 
@@ -25,6 +25,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace fireside {
@@ -354,7 +355,11 @@ template <typename F, bool INTERLEAVED> struct group {
         }
 #endif
         for (; row < rows; row += EIGHT) {
-            count == 1 ? multiply<EIGHT, 1>(from(), row) : multiply<EIGHT, TILE>(from(), row);
+            if (!INTERLEAVED && count == 1) {
+                multiply<EIGHT, INTERLEAVED ? TILE : 1>(from(), row);
+            } else {
+                multiply<EIGHT, TILE>(from(), row);
+            }
         }
     }
 };
