@@ -22,6 +22,10 @@ const LEAST: u64 = 512 << 20;
 #[cfg(target_os = "linux")]
 const LARGE: usize = 16 << 20;
 
+/// What a thread's memory for small allocations is aligned to, in glibc (HEAP_MAX_SIZE): of most such memory little is used.
+#[cfg(target_os = "linux")]
+const ARENA: usize = 64 << 20;
+
 /// The pages of a file that is being loaded.
 pub(super) struct MappedPages {
     /// Whether huge pages were asked for.
@@ -85,7 +89,7 @@ fn advise(advice: MmapAdvise, of: impl Fn(&str) -> Option<(usize, usize)>) {
 pub(super) fn ask_for_huge_pages() {
     #[cfg(target_os = "linux")] // other systems have no such advice, and no /proc/self/maps
     advise(MmapAdvise::MADV_HUGEPAGE, |mapping| {
-        mapped(mapping, Kind::Memory).filter(|(_, size)| *size >= LARGE)
+        mapped(mapping, Kind::Memory).filter(|(start, size)| *size >= LARGE && start % ARENA != 0)
     });
 }
 
