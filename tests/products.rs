@@ -1,5 +1,5 @@
-//! Products and attention that the program computes in its own way (build/include: block_matmul.h, repacked_matmul.h,
-//! expert_matmul.h, row_attention.h) are those of ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so:
+//! Products and attention that the program computes in its own way (build/include: block_matmul.h, repacked_products.h,
+//! row_attention.h) are those of ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so:
 //! a process with it and one without give the same bytes.
 
 use std::ffi::OsStr;
@@ -353,21 +353,11 @@ fn our_kernels_are_compiled_in() {
     unsafe extern "C" {
         fn fireside_stock_mul_mat_tiled();
         fn fireside_stock_flash_attn_ext();
-        fn fireside_stock_gemm_q4_K_8x8_q8_K();
-        fn fireside_stock_gemm_q4_0_8x8_q8_0();
-        fn fireside_stock_gemm_mxfp4_8x8_q8_0();
-        fn fireside_stock_gemv_q4_0_8x8_q8_0();
-        fn fireside_stock_gemv_mxfp4_8x8_q8_0();
         fn fireside_stock_extra_compute_forward();
     }
     for kernel in [
         fireside_stock_mul_mat_tiled as *const (),
         fireside_stock_flash_attn_ext as *const (),
-        fireside_stock_gemm_q4_K_8x8_q8_K as *const (),
-        fireside_stock_gemm_q4_0_8x8_q8_0 as *const (),
-        fireside_stock_gemm_mxfp4_8x8_q8_0 as *const (),
-        fireside_stock_gemv_q4_0_8x8_q8_0 as *const (),
-        fireside_stock_gemv_mxfp4_8x8_q8_0 as *const (),
         fireside_stock_extra_compute_forward as *const (),
     ] {
         assert!(!kernel.is_null());

@@ -17,7 +17,7 @@ function(fireside_headers)
     foreach (of "src:unicode.cpp:pretokenizer_regex.h" "src:llama-model-loader.cpp:metadata_text.h" "src:llama-mmap.cpp:mapped_pages.h"
                 "src:llama-vocab.cpp:vocabulary.h" "ggml/src:gguf.cpp:metadata_reads.h" "ggml/src:ggml-cpu/repack.cpp:parallel_repack.h"
                 "ggml/src:ggml-cpu/tiled/tiled.cpp:block_matmul.h" "ggml/src:ggml-cpu/ops.cpp:row_attention.h" "src:llama-kv-cache.cpp:cache_pages.h"
-                "ggml/src:ggml-cpu/arch/x86/repack.cpp:expert_matmul.h" "ggml/src:ggml-cpu/traits.cpp:experts.h")
+                "ggml/src:ggml-cpu/arch/x86/repack.cpp:repacked_products.h" "ggml/src:ggml-cpu/traits.cpp:extra_compute.h")
         string(REPLACE ":" ";" of "${of}")
         list(POP_FRONT of directory source header)
         set_property(SOURCE "${CMAKE_SOURCE_DIR}/${directory}/${source}" DIRECTORY "${CMAKE_SOURCE_DIR}/${directory}"
@@ -28,11 +28,7 @@ cmake_language(DEFER CALL fireside_headers)
 
 # Functions whose place is taken: as long as they stand there.
 foreach (of "repack.cpp:ggml_backend_cpu_repack_buffer_set_tensor" "tiled/tiled.cpp:ggml_compute_forward_mul_mat_tiled"
-            "ops.cpp:ggml_compute_forward_flash_attn_ext" "ops.cpp:ggml_flash_attn_ext_reduce_partials" "traits.cpp:ggml_cpu_extra_compute_forward"
-            "arch/x86/repack.cpp:ggml_gemm_q4_K_8x8_q8_K" "arch/x86/repack.cpp:ggml_gemm_q4_0_8x8_q8_0"
-            "arch/x86/repack.cpp:ggml_gemm_mxfp4_8x8_q8_0" "arch/x86/repack.cpp:ggml_gemm_iq4_nl_8x8_q8_0"
-            "arch/x86/repack.cpp:ggml_gemv_q4_0_8x8_q8_0" "arch/x86/repack.cpp:ggml_gemv_mxfp4_8x8_q8_0"
-            "arch/x86/repack.cpp:ggml_gemv_iq4_nl_8x8_q8_0")
+            "ops.cpp:ggml_compute_forward_flash_attn_ext" "ops.cpp:ggml_flash_attn_ext_reduce_partials" "traits.cpp:ggml_cpu_extra_compute_forward")
     string(REPLACE ":" ";" of "${of}")
     list(POP_FRONT of source function)
     file(STRINGS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/${source}" found REGEX "(void|bool) ${function}\\(")

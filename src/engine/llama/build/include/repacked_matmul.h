@@ -6,7 +6,7 @@
 // products are whole numbers, in any order the same; what arch/x86/repack.cpp adds up in floating point, and when, is added up so
 // here. `products::products_of_repacked_weights_are_those_of_ggml` and `products::products_of_experts_are_those_of_ggml` compare them.
 //
-// project.cmake has the compiler read this file before arch/x86/repack.cpp.
+// repacked_products.h is what calls them.
 
 #pragma once
 
@@ -56,6 +56,8 @@ struct q4_K {
 
     static constexpr int       PARTS = 8, TOTALS = PARTS / 2;
     static constexpr ggml_type VALUES = GGML_TYPE_Q8_K;
+
+    static constexpr auto      INTERLEAVE = ggml_quantize_mat_q8_K_4x8; // numbers of four columns → values
 
     static float scale(const column & of) { return of.d; }
     static float scale(const columns & of, int c) { return of.d[c]; }
@@ -178,6 +180,8 @@ template <typename BLOCK> struct q4_32 {
     static constexpr int       TOTALS = 1;
     static constexpr ggml_type VALUES = GGML_TYPE_Q8_0;
 
+    static constexpr auto      INTERLEAVE = ggml_quantize_mat_q8_0_4x8;
+
     // To have no sign, weights are so much larger than their values.
     static constexpr int excess() { return std::is_same<BLOCK, block_q4_0x8>::value ? 8 : std::is_same<BLOCK, block_mxfp4x8>::value ? 12 : 128; }
 
@@ -289,56 +293,73 @@ template <typename T> std::vector<T> & scratch() {
     return of;
 }
 
-// Up to MOST columns. Four are computed at a time, with the last one several times, or a single one.
-template <typename F, bool INTERLEAVED> struct group {
-    using block = typename std::conditional<INTERLEAVED, typename F::columns, typename F::column>::type;
-
-    const int64_t          blocks;               // of a column
-    int64_t                count = 0, width = 0; // of columns; width: with those that are there several times
-    const block *          values[MOST];
-    float *                out[MOST]; // a number for each row
+// Up to MOST columns, of which four each are interleaved, and then up to as many single ones. Those are computed four at a time too, the
+// last one several times, unless there is one only.
+template <typename F> struct group {
+    const int64_t          blocks; // of a column
+    int64_t                fours = 0, singles = 0, count = 0, width = 0; // width: of all columns, with those that are there several times
+    const void *           from[2 * MOST]; // the first block
+    const int8_t *         values[2 * MOST];
+    float *                out[2 * MOST]; // a number for each row
     std::vector<float> &   scales = scratch<float>();
     std::vector<int32_t> & totals = scratch<int32_t>();
 
     explicit group(int64_t blocks) : blocks(blocks) {}
 
-    void push(const block * of, float * to) {
-        values[count] = of;
+    // `stride`: numbers from one column's to the next one's. These come before single ones.
+    void push(const typename F::columns * four, float * to, int64_t stride) {
+        for (int i = 0; i < TILE; ++i) {
+            push(four, four->qs + 8 * i, to + i * stride);
+        }
+        ++fours;
+    }
+    void push(const typename F::column * one, float * to) {
+        push(one, one->qs, to);
+        ++singles;
+    }
+    void push(const void * block, const int8_t * first, float * to) {
+        from[count]   = block;
+        values[count] = first;
         out[count++]  = to;
     }
 
+    // Called when all are there.
     void complete() {
-        width = count == 1 ? 1 : (count + TILE - 1) / TILE * TILE;
+        width = TILE * fours + (singles == 1 ? 1 : (singles + TILE - 1) / TILE * TILE);
+        std::fill(from + count, from + width, from[count - 1]);
         std::fill(values + count, values + width, values[count - 1]);
         scales.resize(width * blocks);
         totals.resize(width * blocks * F::TOTALS);
-        for (int64_t b = 0; b < blocks; ++b) {
-            for (int64_t c = 0; c < width; ++c) {
-                int32_t * total = &totals[(b * width + c) * F::TOTALS];
-                if constexpr (INTERLEAVED) {
-                    scales[b * width + c] = F::scale(values[c][b], c % TILE);
-                    if (c % TILE == 0) {
-                        F::totals(total, values[c][b]);
-                    }
-                } else {
-                    scales[b * width + c] = F::scale(values[c][b]);
-                    F::totals(total, values[c][b]);
+        for (int64_t b = 0, at = 0; b < blocks; ++b) {
+            for (int64_t c = 0; c < TILE * fours; c += TILE, at += TILE) {
+                const auto & of = ((const typename F::columns *) from[c])[b];
+                F::totals(&totals[at * F::TOTALS], of);
+                for (int i = 0; i < TILE; ++i) {
+                    scales[at + i] = F::scale(of, i);
                 }
+            }
+            for (int64_t c = TILE * fours; c < width; ++c, ++at) {
+                const auto & of = ((const typename F::column *) from[c])[b];
+                F::totals(&totals[at * F::TOTALS], of);
+                scales[at] = F::scale(of);
             }
         }
     }
 
-    // By as many rows from `row` on, whose weights begin with `x`. C: columns at a time.
-    template <int ROWS, int C> void multiply(const typename F::rows * x, int64_t row) const {
-        typename F::template sums<ROWS> sums[C == 1 ? 1 : MOST];
+    // As many rows from `row` on, whose weights begin with `x`.
+    template <int ROWS> void multiply(const typename F::rows * x, int64_t row) const {
+        typename F::template sums<ROWS> sums[2 * MOST];
         for (int64_t b = 0; b < blocks; ++b) {
             const typename F::template weights<ROWS> weights(x + b, blocks);
-            for (int64_t c = 0; c < (C == 1 ? 1 : width); c += C) {
-                const int8_t * of[C];
-                for (int i = 0; i < C; ++i) {
-                    of[i] = values[c + i][b].qs + (INTERLEAVED ? 8 * i : 0);
-                }
-                F::template add<ROWS, INTERLEAVED, C>(sums + c, weights, of, &scales[b * width + c], &totals[(b * width + c) * F::TOTALS]);
+            int64_t c = 0;
+            for (; c < TILE * fours; c += TILE) {
+                add<ROWS, true, TILE>(weights, b, c, sums);
+            }
+            for (; singles > 1 && c < width; c += TILE) {
+                add<ROWS, false, TILE>(weights, b, c, sums);
+            }
+            if (singles == 1) {
+                add<ROWS, false, 1>(weights, b, c, sums);
             }
         }
         for (int64_t c = 0; c < count; ++c) {
@@ -346,73 +367,31 @@ template <typename F, bool INTERLEAVED> struct group {
         }
     }
 
+    // C columns from `c` on, a block of them.
+    template <int ROWS, bool INTERLEAVED, int C>
+    void add(const typename F::template weights<ROWS> & weights, int64_t b, int64_t c, typename F::template sums<ROWS> * sums) const {
+        const int8_t * of[C];
+        for (int i = 0; i < C; ++i) {
+            of[i] = values[c + i] + b * (int64_t) (INTERLEAVED ? sizeof(typename F::columns) : sizeof(typename F::column));
+        }
+        F::template add<ROWS, INTERLEAVED, C>(sums + c, weights, of, &scales[b * width + c], &totals[(b * width + c) * F::TOTALS]);
+    }
+
     void multiply(const typename F::rows * x, int64_t rows) const {
         int64_t    row  = 0;
-        const auto from = [&] { return x + row / EIGHT * blocks; };
+        const auto next = [&] { return x + row / EIGHT * blocks; };
 #if defined(FIRESIDE_SIXTEEN)
         for (; count > 1 && row + 2 * EIGHT <= rows; row += 2 * EIGHT) {
-            multiply<2 * EIGHT, TILE>(from(), row);
+            multiply<2 * EIGHT>(next(), row);
         }
 #endif
         for (; row < rows; row += EIGHT) {
-            if (!INTERLEAVED && count == 1) {
-                multiply<EIGHT, INTERLEAVED ? TILE : 1>(from(), row);
-            } else {
-                multiply<EIGHT, TILE>(from(), row);
-            }
+            multiply<EIGHT>(next(), row);
         }
     }
 };
 
-// `columns` a multiple of four, one after the other `stride` numbers apart in `out`; `rows` a multiple of eight.
-template <typename F> void matrix(int n, float * out, size_t stride, const void * x, const void * y, int columns, int rows) {
-    const int64_t blocks = n / ggml_blck_size(F::VALUES);
-    for (int first = 0; first < columns; first += MOST) {
-        group<F, true> some(blocks);
-        for (int c = first; c < std::min(columns, first + MOST); ++c) {
-            some.push((const typename F::columns *) y + c / TILE * blocks, out + c * stride);
-        }
-        some.complete();
-        some.multiply((const typename F::rows *) x, rows);
-    }
-}
-
-// A single one. Of Q4_K, ggml's kernel is sooner.
-template <typename F> void column(int n, float * out, size_t, const void * x, const void * y, int, int rows) {
-    group<F, false> one(n / ggml_blck_size(F::VALUES));
-    one.push((const typename F::column *) y, out);
-    one.complete();
-    one.multiply((const typename F::rows *) x, rows);
-}
-
 } // namespace
 } // namespace fireside
-
-// For ggml's kernel of this name ours, if asked; ggml's has another name.
-#define FIRESIDE_KERNEL(kind, name, ours)                                                                                             \
-    extern "C" void fireside_stock_##kind##_##name(int, float *, size_t, const void *, const void *, int, int);                       \
-    extern "C" void ggml_##kind##_##name(int n, float * out, size_t stride, const void * x, const void * y, int columns, int rows) { \
-        (fireside::asked() ? fireside::ours : fireside_stock_##kind##_##name)(n, out, stride, x, y, columns, rows);                   \
-    }
-
-FIRESIDE_KERNEL(gemm, q4_K_8x8_q8_K, matrix<fireside::q4_K>)
-#define ggml_gemm_q4_K_8x8_q8_K fireside_stock_gemm_q4_K_8x8_q8_K
-
-FIRESIDE_KERNEL(gemm, q4_0_8x8_q8_0, matrix<fireside::q4_32<block_q4_0x8>>)
-FIRESIDE_KERNEL(gemv, q4_0_8x8_q8_0, column<fireside::q4_32<block_q4_0x8>>)
-#define ggml_gemm_q4_0_8x8_q8_0 fireside_stock_gemm_q4_0_8x8_q8_0
-#define ggml_gemv_q4_0_8x8_q8_0 fireside_stock_gemv_q4_0_8x8_q8_0
-
-FIRESIDE_KERNEL(gemm, mxfp4_8x8_q8_0, matrix<fireside::q4_32<block_mxfp4x8>>)
-FIRESIDE_KERNEL(gemv, mxfp4_8x8_q8_0, column<fireside::q4_32<block_mxfp4x8>>)
-#define ggml_gemm_mxfp4_8x8_q8_0 fireside_stock_gemm_mxfp4_8x8_q8_0
-#define ggml_gemv_mxfp4_8x8_q8_0 fireside_stock_gemv_mxfp4_8x8_q8_0
-
-#if defined(FIRESIDE_VNNI) // two products of its weights without a sign do not fit into 16 bits
-FIRESIDE_KERNEL(gemm, iq4_nl_8x8_q8_0, matrix<fireside::q4_32<block_iq4_nlx8>>)
-FIRESIDE_KERNEL(gemv, iq4_nl_8x8_q8_0, column<fireside::q4_32<block_iq4_nlx8>>)
-#define ggml_gemm_iq4_nl_8x8_q8_0 fireside_stock_gemm_iq4_nl_8x8_q8_0
-#define ggml_gemv_iq4_nl_8x8_q8_0 fireside_stock_gemv_iq4_nl_8x8_q8_0
-#endif
 
 #endif

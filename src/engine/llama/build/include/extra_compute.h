@@ -1,4 +1,4 @@
-// Has ggml ask first whether expert_matmul.h computes the product of a mixture's experts.
+// Has ggml ask first whether repacked_products.h computes an operation.
 //
 // project.cmake has the compiler read this file before traits.cpp.
 
@@ -8,11 +8,11 @@
 
 #include "traits.h"
 
-extern "C" bool fireside_multiply_experts(const ggml_compute_params *, ggml_tensor *);
+extern "C" bool fireside_multiply_repacked(const ggml_compute_params *, ggml_tensor *);
 extern "C" bool fireside_stock_extra_compute_forward(ggml_compute_params *, ggml_tensor *); // llama.cpp's own
 
 extern "C" bool ggml_cpu_extra_compute_forward(ggml_compute_params * params, ggml_tensor * op) {
-    return fireside_multiply_experts(params, op) || fireside_stock_extra_compute_forward(params, op);
+    return fireside_multiply_repacked(params, op) || fireside_stock_extra_compute_forward(params, op);
 }
 
 #define ggml_cpu_extra_compute_forward fireside_stock_extra_compute_forward
