@@ -17,7 +17,7 @@ function(fireside_headers)
     foreach (of "src:unicode.cpp:pretokenizer_regex.h" "src:llama-model-loader.cpp:metadata_text.h" "src:llama-mmap.cpp:mapped_pages.h"
                 "src:llama-vocab.cpp:vocabulary.h" "ggml/src:gguf.cpp:metadata_reads.h" "ggml/src:ggml-cpu/repack.cpp:parallel_repack.h"
                 "ggml/src:ggml-cpu/tiled/tiled.cpp:block_matmul.h" "ggml/src:ggml-cpu/ops.cpp:row_attention.h" "src:llama-kv-cache.cpp:cache_pages.h"
-                "ggml/src:ggml-cpu/arch/x86/repack.cpp:repacked_products.h" "ggml/src:ggml-cpu/traits.cpp:extra_compute.h")
+                "ggml/src:ggml-cpu/traits.cpp:repacked_products.h")
         string(REPLACE ":" ";" of "${of}")
         list(POP_FRONT of directory source header)
         set_property(SOURCE "${CMAKE_SOURCE_DIR}/${directory}/${source}" DIRECTORY "${CMAKE_SOURCE_DIR}/${directory}"

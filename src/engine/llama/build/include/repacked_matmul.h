@@ -1,16 +1,14 @@
 // Weights of four bits, repacked by ggml, times several columns of finite values, on x86-64 → ggml's results to the bit, sooner.
 //
 // ggml's kernels bring weights and values into an order for their pairwise products again for every four columns; for the experts of a
-// mixture they go through the weights once for each token. Here a block of 16 rows (eight without AVX-512) is spread out once for up
-// to 32 columns, such that each row has a lane and one instruction adds up four products where the processor has one. The sums of
+// mixture they go through the weights once for each token. Here a block of 16 rows (eight without AVX-512) is spread out once for some 32
+// columns, such that each row has a lane and one instruction adds up four products where the processor has one. The sums of
 // products are whole numbers, in any order the same; what arch/x86/repack.cpp adds up in floating point, and when, is added up so
 // here. `products::products_of_repacked_weights_are_those_of_ggml` and `products::products_of_experts_are_those_of_ggml` compare them.
 //
 // repacked_products.h is what calls them.
 
 #pragma once
-
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 #define GGML_COMMON_DECL_CPP
 #define GGML_COMMON_IMPL_CPP
@@ -287,22 +285,16 @@ template <typename BLOCK> struct q4_32 {
     }
 };
 
-// A thread's memory for one purpose.
-template <typename T> std::vector<T> & scratch() {
-    static thread_local std::vector<T> of;
-    return of;
-}
-
-// Up to MOST columns, of which four each are interleaved, and then up to as many single ones. Those are computed four at a time too, the
-// last one several times, unless there is one only.
+// Up to MOST columns, four each interleaved, and then up to three single ones; or up to MOST single ones. Those are computed four at a
+// time too, the last one several times, unless there is one only.
 template <typename F> struct group {
     const int64_t          blocks; // of a column
     int64_t                fours = 0, singles = 0, count = 0, width = 0; // width: of all columns, with those that are there several times
-    const void *           from[2 * MOST]; // the first block
-    const int8_t *         values[2 * MOST];
-    float *                out[2 * MOST]; // a number for each row
-    std::vector<float> &   scales = scratch<float>();
-    std::vector<int32_t> & totals = scratch<int32_t>();
+    const void *           from[MOST + TILE]; // the first block
+    const int8_t *         values[MOST + TILE];
+    float *                out[MOST + TILE]; // a number for each row
+    std::vector<float>     scales;
+    std::vector<int32_t>   totals;
 
     explicit group(int64_t blocks) : blocks(blocks) {}
 
@@ -348,7 +340,7 @@ template <typename F> struct group {
 
     // As many rows from `row` on, whose weights begin with `x`.
     template <int ROWS> void multiply(const typename F::rows * x, int64_t row) const {
-        typename F::template sums<ROWS> sums[2 * MOST];
+        typename F::template sums<ROWS> sums[MOST + TILE];
         for (int64_t b = 0; b < blocks; ++b) {
             const typename F::template weights<ROWS> weights(x + b, blocks);
             int64_t c = 0;
@@ -393,5 +385,3 @@ template <typename F> struct group {
 
 } // namespace
 } // namespace fireside
-
-#endif

@@ -1,24 +1,25 @@
 // Products with weights that ggml has repacked: of a matrix with a batch's columns, and of a mixture's experts with those of the tokens
 // that chose them; values finite, on x86-64 → ggml's results to the bit, sooner.
 //
-// Threads take parts of the rows as they get free, small enough that the second cache holds their weights, so all columns of a batch
-// cost one reading of the weights from memory. ggml has larger parts and goes through them again for each of the last three columns,
-// and through an expert's weights once for each of its tokens. The kernels are those of repacked_matmul.h; a single column of Q4_K is left to ggml's.
-// `products::products_of_repacked_weights_are_those_of_ggml` and `products::products_of_experts_are_those_of_ggml` compare all.
+// All columns of a batch, up to some 32, cost one reading of the weights. ggml reads them again for each of the last three columns, and
+// an expert's once for each of its tokens. The kernels are those of repacked_matmul.h; one column alone with Q4_K is left to ggml's.
+// `products::products_of_repacked_weights_are_those_of_ggml` and `products::products_of_experts_are_those_of_ggml` compare them.
 //
-// project.cmake has the compiler read this file before arch/x86/repack.cpp, and extra_compute.h before traits.cpp, which calls it.
+// project.cmake has the compiler read this file before traits.cpp, which asks first whether an operation is one of these.
 
 #pragma once
 
-#include "repacked_matmul.h"
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(GGML_CPU_GENERIC)
 
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include "repacked_matmul.h"
+#include "traits.h"
+
+extern "C" bool fireside_stock_extra_compute_forward(ggml_compute_params *, ggml_tensor *); // llama.cpp's own
 
 namespace fireside {
 namespace {
 
-constexpr int64_t PIECES = 8;         // of the rows, for each thread, where there are enough
-constexpr size_t  LARGEST = 256 << 10; // bytes of a piece's weights
+constexpr int64_t PIECES = 8; // of the rows, for each thread, where there are enough
 
 // One product of an expert: of a token of which it is the `chosen`-th.
 struct place {
@@ -54,19 +55,23 @@ template <typename F> struct repacked {
         }
     }
 
-    // What one thread does for the others, before they go on together.
+    // Finds out which tokens chose each expert.
     void sort() const {
+        GGML_ASSERT((char *) (places + experts * tokens) <= values + params->wsize);
+        std::fill_n(counts, experts, 0);
+        for (int32_t token = 0; token < tokens; ++token) {
+            for (int32_t chosen = 0; chosen < ids->ne[0]; ++chosen) {
+                const int32_t expert = *(const int32_t *) ((const char *) ids->data + token * ids->nb[1] + chosen * ids->nb[0]);
+                GGML_ASSERT(expert >= 0 && expert < experts);
+                places[expert * tokens + counts[expert]++] = { chosen, token };
+            }
+        }
+    }
+
+    // Threads go on together. Each has one piece to begin with.
+    void meet() const {
         if (params->ith == 0) {
             ggml_threadpool_chunk_set(params->threadpool, params->nth);
-            if (ids) {
-                std::fill_n(counts, experts, 0);
-            }
-            for (int64_t i = 0; ids && i < tokens * ids->ne[0]; ++i) {
-                const place   at     = { (int32_t) (i % ids->ne[0]), (int32_t) (i / ids->ne[0]) };
-                const int32_t expert = *(const int32_t *) ((const char *) ids->data + at.token * ids->nb[1] + at.chosen * ids->nb[0]);
-                GGML_ASSERT(expert >= 0 && expert < experts);
-                places[expert * tokens + counts[expert]++] = at;
-            }
         }
         ggml_barrier(params->threadpool);
     }
@@ -78,8 +83,7 @@ template <typename F> struct repacked {
             all += used(matrix);
         }
         const int64_t parts = (PIECES * params->nth + all - 1) / std::max<int64_t>(all, 1);
-        const int64_t most  = std::min<int64_t>(rows / parts, LARGEST / x->nb[1]);
-        const int64_t piece = std::max<int64_t>(1, most / (2 * EIGHT)) * 2 * EIGHT;
+        const int64_t piece = std::max<int64_t>(1, rows / parts / (2 * EIGHT)) * 2 * EIGHT; // rows
         int64_t       at = 0, mine = params->ith;
         for (int64_t matrix = 0; matrix < matrices; ++matrix) {
             for (int64_t row = 0; row < rows && used(matrix); row += piece) {
@@ -94,10 +98,11 @@ template <typename F> struct repacked {
     // `single`: a kernel for one column.
     template <typename K> void multiply_matrix(K single) const {
         const int64_t fours = columns / TILE;
+        GGML_ASSERT(size * columns <= params->wsize);
         quantise(fours);
-        sort();
-        const auto one = [](int64_t) { return true; };
-        pieces(1, one, [&](int64_t, int64_t row, int64_t count) {
+        meet();
+        const auto always = [](int64_t) { return true; };
+        pieces(1, always, [&](int64_t, int64_t row, int64_t count) {
             const auto out    = [&](int64_t column) { return (float *) ((char *) product->data + column * product->nb[1]) + row; };
             const auto column = [&](int64_t of) { return values + of * size; };
             if (columns == 1) {
@@ -120,7 +125,10 @@ template <typename F> struct repacked {
 
     template <typename K> void multiply_experts(K single) const {
         quantise(0);
-        sort();
+        if (params->ith == 0) {
+            sort();
+        }
+        meet();
         const auto used = [&](int64_t expert) { return counts[expert] > 0; };
         pieces(experts, used, [&](int64_t expert, int64_t row, int64_t count) {
             const place * of     = places + expert * tokens;
@@ -146,50 +154,64 @@ template <typename F> struct repacked {
 };
 
 // A column alone.
-template <typename F> void column(int n, float * out, size_t, const void * x, const void * y, int, int rows) {
-    group<F> one(n / ggml_blck_size(F::VALUES));
-    one.push((const typename F::column *) y, out);
-    one.complete();
-    one.multiply((const typename F::rows *) x, rows);
+template <typename F> void single_column(int n, float * out, size_t, const void * x, const void * y, int, int rows) {
+    group<F> some(n / ggml_blck_size(F::VALUES));
+    some.push((const typename F::column *) y, out);
+    some.complete();
+    some.multiply((const typename F::rows *) x, rows);
 }
 
 template <typename F, typename K> bool multiply(const ggml_compute_params * params, ggml_tensor * product, K single) {
     const repacked<F> all{ params, product };
-    product->op == GGML_OP_MUL_MAT ? all.multiply_matrix(single) : all.multiply_experts(single);
+    if (product->op == GGML_OP_MUL_MAT) {
+        all.multiply_matrix(single);
+    } else {
+        all.multiply_experts(single);
+    }
     return true;
 }
 
 template <typename BLOCK> bool multiply(const ggml_compute_params * params, ggml_tensor * product) {
-    return multiply<q4_32<BLOCK>>(params, product, column<q4_32<BLOCK>>);
+    return multiply<q4_32<BLOCK>>(params, product, single_column<q4_32<BLOCK>>);
 }
 
-// A matrix with the columns of one plane, one after the other, or experts. With several memories, ggml gives each thread the same rows
-// every time.
-inline bool known(const ggml_tensor * product) {
-    const ggml_tensor * x = product->src[0], * y = product->src[1];
-    const bool matrix  = product->op == GGML_OP_MUL_MAT && x->ne[2] == 1 && y->ne[2] == 1 && y->nb[1] == y->ne[0] * sizeof(float);
-    const bool experts = product->op == GGML_OP_MUL_MAT_ID;
-    return (matrix || experts) && !ggml_is_numa() && x->extra && x->buffer && x->buffer->buft == ggml_backend_cpu_repack_buffer_type() &&
-           x->ne[3] == 1 && y->ne[3] == 1 && y->type == GGML_TYPE_F32 && y->nb[0] == sizeof(float) && product->nb[0] == sizeof(float);
+// Whether `op` is a product with a matrix, its columns in one plane, and one after the other where four are interleaved; or with experts. With
+// several memories, ggml gives each thread the same rows every time.
+inline bool known(const ggml_tensor * op) {
+    const ggml_tensor * x = op->src[0], * y = op->src[1];
+    if ((op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) || ggml_is_numa()) {
+        return false;
+    }
+    const bool repacked = x->extra && x->buffer && x->buffer->buft == ggml_backend_cpu_repack_buffer_type();
+    const bool numbers  = y->type == GGML_TYPE_F32 && y->nb[0] == sizeof(float) && op->nb[0] == sizeof(float);
+    const bool plane    = x->ne[2] == 1 && y->ne[2] == 1 && (y->ne[1] < TILE || y->nb[1] == y->ne[0] * sizeof(float));
+    return repacked && numbers && x->ne[3] == 1 && y->ne[3] == 1 && (plane || op->op == GGML_OP_MUL_MAT_ID);
+}
+
+// Whether it computed `op`.
+inline bool compute(const ggml_compute_params * params, ggml_tensor * op) {
+    if (!asked() || !known(op)) {
+        return false;
+    }
+    switch (op->src[0]->type) {
+        case GGML_TYPE_Q4_K: return multiply<q4_K>(params, op, ggml_gemv_q4_K_8x8_q8_K);
+        case GGML_TYPE_Q4_0: return multiply<block_q4_0x8>(params, op);
+        case GGML_TYPE_MXFP4: return multiply<block_mxfp4x8>(params, op);
+#if defined(FIRESIDE_VNNI) // two products of its weights without a sign do not fit into 16 bits
+        case GGML_TYPE_IQ4_NL: return multiply<block_iq4_nlx8>(params, op);
+#endif
+        default: return false;
+    }
 }
 
 } // namespace
 } // namespace fireside
 
-// Whether it computed `op`. Each of the threads calls this.
-extern "C" bool fireside_multiply_repacked(const ggml_compute_params * params, ggml_tensor * op) {
-    if (!fireside::asked() || !fireside::known(op)) {
-        return false;
-    }
-    switch (op->src[0]->type) {
-        case GGML_TYPE_Q4_K: return fireside::multiply<fireside::q4_K>(params, op, ggml_gemv_q4_K_8x8_q8_K);
-        case GGML_TYPE_Q4_0: return fireside::multiply<block_q4_0x8>(params, op);
-        case GGML_TYPE_MXFP4: return fireside::multiply<block_mxfp4x8>(params, op);
-#if defined(FIRESIDE_VNNI) // two products of its weights without a sign do not fit into 16 bits
-        case GGML_TYPE_IQ4_NL: return fireside::multiply<block_iq4_nlx8>(params, op);
-#endif
-        default: return false;
-    }
+// Each of the threads calls this.
+extern "C" bool ggml_cpu_extra_compute_forward(ggml_compute_params * params, ggml_tensor * op) {
+    return fireside::compute(params, op) || fireside_stock_extra_compute_forward(params, op);
 }
+
+#define ggml_cpu_extra_compute_forward fireside_stock_extra_compute_forward
 
 #endif
