@@ -97,9 +97,9 @@ fn markers_in_raw_text_count_only_with_special() {
     assert!(tokens(&[]) > 10);
 }
 
-/// Twenty tokens from the whole vocabulary, nearly at random.
-fn varied(seed: &str) -> [&str; 10] {
-    ["-p", "Hi", "-n", "20", "--temp", "9", "--samplers", "temp", "--seed", seed]
+/// Twenty tokens from the whole vocabulary, nearly at random. Raw: the first one may begin a thought that does not end.
+fn varied(seed: &str) -> [&str; 11] {
+    ["--raw", "-p", "Hi", "-n", "20", "--temp", "9", "--samplers", "temp", "--seed", seed]
 }
 
 #[test]

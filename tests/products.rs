@@ -212,7 +212,9 @@ fn products_of_repacked_weights_are_those_of_ggml() {
         let (mut random, mut all) = (Random::new(3), Vec::new());
         for kind in REPACKED {
             for (length, rows) in [(256, 8), (256, 24), (1024, 136), (4096, 72)] {
-                for (columns, threads) in [(1, 1), (3, 2), (4, 1), (5, 3), (32, 2), (35, 1), (71, 2), (136, 5)] {
+                for (columns, threads) in
+                    [(1, 1), (3, 2), (4, 1), (5, 3), (32, 2), (35, 1), (71, 2), (136, 5)]
+                {
                     let mut one = Computation::new(random);
                     let weights = one.any_weights(kind, [length, rows, 1]);
                     let values = one.columns([length, columns, 1]);
