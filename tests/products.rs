@@ -2,7 +2,7 @@
 //! row_attention.h) are those of ggml, to the bit. Only with GGML_FIRESIDE in the environment are they computed so:
 //! a process with it and one without give the same bytes.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr, c_char, c_void};
 
 use llama_cpp_sys_2 as sys;
 
@@ -13,6 +13,11 @@ use crate::support::mutate::Random;
 fn same_with_and_without(name: &str, bytes: impl FnOnce() -> Vec<u8>) {
     const RESULT: &str = "FIRESIDE_TEST_RESULT";
     if let Some(path) = std::env::var_os(RESULT) {
+        // SAFETY: the function has the type that is asked for; the tables of the kernels are filled.
+        unsafe {
+            sys::ggml_log_set(Some(silent), std::ptr::null_mut());
+            sys::ggml_cpu_init();
+        }
         return std::fs::write(path, bytes()).unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
@@ -24,6 +29,8 @@ fn same_with_and_without(name: &str, bytes: impl FnOnce() -> Vec<u8>) {
     let first = ours.iter().zip(&theirs).position(|(one, other)| one != other);
     assert_eq!(first, None, "of {} bytes", ours.len());
 }
+
+unsafe extern "C" fn silent(_: sys::ggml_log_level, _: *const c_char, _: *mut c_void) {}
 
 /// One computation: what goes into it, and what comes out.
 struct Computation {
@@ -37,14 +44,6 @@ impl Computation {
     fn new(random: Random) -> Computation {
         let params =
             sys::ggml_init_params { mem_size: 64 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: false };
-        unsafe extern "C" fn silent(
-            _: sys::ggml_log_level,
-            _: *const std::ffi::c_char,
-            _: *mut std::ffi::c_void,
-        ) {
-        }
-        // SAFETY: it has the type that is asked for.
-        unsafe { sys::ggml_log_set(Some(silent), std::ptr::null_mut()) };
         // SAFETY: it is freed by `finish`.
         Computation { context: unsafe { sys::ggml_init(params) }, buffers: Vec::new(), random }
     }
@@ -167,7 +166,7 @@ fn repacked_layout() -> Option<sys::ggml_backend_buffer_type_t> {
         let all: sys::ggml_backend_dev_get_extra_bufts_t = std::mem::transmute(all);
         let list = all?(sys::ggml_backend_reg_dev_get(registry, 0));
         let layouts = (0..).map(|at| *list.add(at)).take_while(|layout| !layout.is_null());
-        let name = |layout: &_| std::ffi::CStr::from_ptr(sys::ggml_backend_buft_name(*layout));
+        let name = |layout: &_| CStr::from_ptr(sys::ggml_backend_buft_name(*layout));
         layouts.into_iter().find(|layout| name(layout) == c"CPU_REPACK")
     }
 }
@@ -175,8 +174,6 @@ fn repacked_layout() -> Option<sys::ggml_backend_buffer_type_t> {
 #[test]
 fn products_of_blocks_are_those_of_ggml() {
     same_with_and_without("products::products_of_blocks_are_those_of_ggml", || {
-        // SAFETY: fills the tables of the kernels.
-        unsafe { sys::ggml_cpu_init() };
         let (mut random, mut all) = (Random::new(1), Vec::new());
         for kind in [sys::GGML_TYPE_Q4_1, sys::GGML_TYPE_Q8_0] {
             for (length, rows) in [(32, 1), (32, 4), (576, 577), (1536, 63), (4096, 130)] {
@@ -207,8 +204,6 @@ const REPACKED: [sys::ggml_type; 4] =
 #[test]
 fn products_of_repacked_weights_are_those_of_ggml() {
     same_with_and_without("products::products_of_repacked_weights_are_those_of_ggml", || {
-        // SAFETY: fills the tables of the kernels.
-        unsafe { sys::ggml_cpu_init() };
         let (mut random, mut all) = (Random::new(3), Vec::new());
         for kind in REPACKED {
             for (length, rows) in [(256, 8), (256, 24), (1024, 136), (4096, 72)] {
@@ -234,8 +229,6 @@ fn products_of_repacked_weights_are_those_of_ggml() {
 #[test]
 fn products_of_experts_are_those_of_ggml() {
     same_with_and_without("products::products_of_experts_are_those_of_ggml", || {
-        // SAFETY: fills the tables of the kernels.
-        unsafe { sys::ggml_cpu_init() };
         let (mut random, mut all) = (Random::new(4), Vec::new());
         for kind in REPACKED {
             // Each token has a column for all of its experts, or one for each of them.
@@ -247,10 +240,8 @@ fn products_of_experts_are_those_of_ggml() {
             ] {
                 for (tokens, threads) in [(1, 1), (1, 3), (2, 2), (9, 2), (40, 1), (150, 5)] {
                     let mut one = Computation::new(random);
-                    let weights = one.tensor(kind, [length, rows, experts], |row| 1.0 + row as f32);
-                    let columns = if each { chosen } else { 1 };
-                    let values = one
-                        .tensor(sys::GGML_TYPE_F32, [length, columns, tokens], |column| 1.0 + column as f32);
+                    let weights = one.any_weights(kind, [length, rows, experts]);
+                    let values = one.columns([length, if each { chosen } else { 1 }, tokens]);
                     assert!(one.repack(weights) || !cfg!(target_feature = "avx2"));
                     // Some experts are asked more often than others.
                     let first: Vec<i64> = (0..tokens)
@@ -302,8 +293,6 @@ fn attention_of_a_few_tokens_is_that_of_ggml() {
         ([9, 3], [64, 64], 333, 7, [true, false]),
     ];
     same_with_and_without("products::attention_of_a_few_tokens_is_that_of_ggml", || {
-        // SAFETY: fills the tables of the kernels.
-        unsafe { sys::ggml_cpu_init() };
         let (mut random, mut all) = (Random::new(2), Vec::new());
         for ([heads, shared], [keys, values], positions, tokens, [sinks, masked]) in CASES {
             for threads in [1, 2, 3, 7] {
