@@ -41,6 +41,7 @@ fn described(target: &str, unused: &[&str]) -> String {
 fn instruction_sets() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
+        let vnni = is_x86_feature_detected!("avx512vnni");
         let sets = [
             ("SSSE3", is_x86_feature_detected!("ssse3")),
             ("AVX", is_x86_feature_detected!("avx")),
@@ -48,10 +49,10 @@ fn instruction_sets() -> Vec<&'static str> {
             ("F16C", is_x86_feature_detected!("f16c")),
             ("FMA", is_x86_feature_detected!("fma")),
             ("BMI2", is_x86_feature_detected!("bmi2")),
-            ("AVX_VNNI", is_x86_feature_detected!("avxvnni")),
+            ("AVX_VNNI", is_x86_feature_detected!("avxvnni") && !vnni), // the same, of AVX-512, takes its place
             ("AVX512", is_x86_feature_detected!("avx512f")),
             ("AVX512_VBMI", is_x86_feature_detected!("avx512vbmi")),
-            ("AVX512_VNNI", is_x86_feature_detected!("avx512vnni")),
+            ("AVX512_VNNI", vnni),
             ("AVX512_BF16", is_x86_feature_detected!("avx512bf16")),
             ("AMX_INT8", has_amx()),
         ];
