@@ -18,7 +18,8 @@ fn bytes(tokens: &[&Value]) -> Vec<u8> {
 #[test]
 fn a_stream_tells_each_token_before_its_text() {
     let home = Home::new();
-    let args = ["-p", "Name a fruit.", "-n", "12", "--json-stream", "--logprobs", "2"];
+    // A story is longer on any processor.
+    let args = ["-p", "Tell me a long story about the sea.", "-n", "12", "--json-stream", "--logprobs", "2"];
     let Some(done) = ask(&home, &args) else { return };
     let done = done.code(0);
     let events: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

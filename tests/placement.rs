@@ -259,7 +259,9 @@ fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux bounds another process's memory")]
 fn a_chat_goes_on_when_another_program_takes_a_devices_memory() {
     let Some(model) = default_model() else { return cannot_run("the default model is not here") };
-    let long = format!("Repeat this: {}\n", "one two three four five six seven eight nine ten ".repeat(100));
+    // What is answered alike however numbers are rounded: other devices and other batches do it in their own ways.
+    const ASK: &str = "Repeat this sentence: The cat sat on the mat.";
+    let long = format!("{ASK} {}\n", "one two three four five six seven eight nine ten ".repeat(100));
     let answers = |taken: bool| {
         let (worker, home) = (Worker::start(&[]), Home::new());
         let args = [
@@ -279,7 +281,7 @@ fn a_chat_goes_on_when_another_program_takes_a_devices_memory() {
             worker.leave(4 << 20);
         }
         chat.write(long.as_bytes());
-        chat.write(b"And then?\n");
+        chat.write(format!("{ASK}\n").as_bytes());
         chat.close_stdin();
         let done = chat.done().code(0);
         let kept = home.run(&["history", "list", "--json"]).done().code(0).json();

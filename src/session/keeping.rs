@@ -27,6 +27,12 @@ impl Session {
         self.journal.as_mut().map_or_else(Vec::new, Journal::troubles)
     }
 
+    /// Waits a moment until the database has the conversation: it will be read.
+    pub fn settle(&mut self) {
+        const MOST: Duration = Duration::from_secs(2);
+        self.journal.iter_mut().for_each(|journal| journal.settle(MOST));
+    }
+
     /// Waits a moment for the disk. `false`: something could not be saved.
     pub fn finish(&mut self) -> bool {
         let kept = self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation));

@@ -46,7 +46,11 @@ impl JournalState {
 
     /// Whether everything is on the disk.
     pub(super) fn is_kept(&self) -> bool {
-        self.waiting.is_empty() || self.aside >= self.given()
+        self.is_written() || self.aside >= self.given()
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     pub(super) fn is_in_trouble(&self) -> bool {
