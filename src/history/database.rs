@@ -307,6 +307,14 @@ pub fn fresh_id() -> String {
 }
 
 #[cfg(test)]
+impl Conversations {
+    /// Nobody else can write until this is dropped.
+    pub(super) fn hold(&self) {
+        self.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;

@@ -3,7 +3,7 @@
 //! The journal follows the conversation in memory: everything added since the last call is written, in order.
 //! If the database cannot be written, changes wait for another try; the caller must save those left at the
 //! end elsewhere. If it is merely slow, a file beside it receives the changes, so the caller need not wait.
-//! Only [`Journal::flush`], [`Journal::settle`] and [`Journal::finish`] ever wait.
+//! Only [`Journal::flush`], [`Journal::wait_for_database`] and [`Journal::finish`] ever wait.
 //!
 //! Read on in the order of the flow: change.rs, the changes; progress.rs, the state that the threads share;
 //! writer.rs, the thread that writes to the database; aside.rs, the thread that writes to a file instead;
@@ -175,7 +175,7 @@ impl Journal {
 
     /// Waits, at most for `most`, until everything is in the database itself, for who reads that next, or there is a
     /// problem.
-    pub fn settle(&mut self, most: Duration) {
+    pub fn wait_for_database(&mut self, most: Duration) {
         self.progress.wait(Instant::now() + most, |state| state.is_written() || state.is_in_trouble());
     }
 
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn a_slow_database_can_be_waited_for() {
         let (_folder, file, mut conversation, mut journal) = begun();
-        journal.settle(LAST);
-        let slow = rusqlite::Connection::open(&file).unwrap();
-        slow.execute_batch("BEGIN IMMEDIATE").unwrap();
+        journal.wait_for_database(LAST);
+        let slow = Conversations::open(&file).unwrap().0;
+        slow.hold();
         conversation.add(Message::new(Role::User, "more"), None, None);
         journal.follow(&conversation);
         journal.flush(LAST);
@@ -247,9 +247,9 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(Duration::from_millis(200));
-                slow.execute_batch("COMMIT").unwrap();
+                drop(slow);
             });
-            journal.settle(5 * LAST);
+            journal.wait_for_database(5 * LAST);
         });
         assert_eq!(texts(&file), ["hi", "more"]);
     }
@@ -264,13 +264,13 @@ mod tests {
         assert!(!file.exists(), "the conversation is empty");
         let question = conversation.add(Message::new(Role::User, "hi"), None, Some(1));
         journal.follow(&conversation);
-        journal.settle(LAST);
+        journal.wait_for_database(LAST);
         assert!(journal.troubles().is_empty());
         assert_eq!(texts(&file), ["hi"]);
         let id = MessageId::fresh();
         journal.partial(&conversation, so_far(&conversation, id, "he"));
         journal.partial(&conversation, so_far(&conversation, id, "hell"));
-        journal.settle(LAST);
+        journal.wait_for_database(LAST);
         assert!(journal.troubles().is_empty());
         assert_eq!(texts(&file), ["hi", "hell"]);
         conversation.add_as(id, Message::new(Role::Assistant, "hello"), finished(), Some(2));
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn in_another_database_it_is_begun_anew() {
         let (_folder, file, mut conversation, mut journal) = begun();
-        journal.settle(LAST);
+        journal.wait_for_database(LAST);
         std::fs::remove_file(&file).unwrap(); // or moved aside by another program
         conversation.add(Message::new(Role::Assistant, "hello"), finished(), None);
         journal.follow(&conversation);

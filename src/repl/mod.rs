@@ -244,7 +244,7 @@ impl Chat<'_> {
 
     /// Lets the user pick a conversation, and resumes it.
     fn resume(&mut self, editor: &mut Editor) -> Result<(), Failure> {
-        self.session.settle();
+        self.session.wait_for_database();
         let config = self.session.config().clone();
         let mut ask =
             |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));

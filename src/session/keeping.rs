@@ -28,9 +28,9 @@ impl Session {
     }
 
     /// Waits a moment until the database has the conversation: it will be read.
-    pub fn settle(&mut self) {
+    pub fn wait_for_database(&mut self) {
         const MOST: Duration = Duration::from_secs(2);
-        self.journal.iter_mut().for_each(|journal| journal.settle(MOST));
+        self.journal.iter_mut().for_each(|journal| journal.wait_for_database(MOST));
     }
 
     /// Waits a moment for the disk. `false`: something could not be saved.

@@ -37,7 +37,7 @@ pub(super) fn title(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> 
 const LATEST: usize = 10;
 
 pub(super) fn history(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
-    chat.session.settle();
+    chat.session.wait_for_database();
     let store = saved::store(chat.session.config())?;
     let filter = Filter { most: Some(LATEST), ..Filter::default() };
     let lines: Vec<String> = match words {
@@ -68,7 +68,7 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<NextAction, Failure> {
     if id.is_empty() {
         return Ok(NextAction::Resume);
     }
-    chat.session.settle();
+    chat.session.wait_for_database();
     let kept = saved::find(&saved::store(chat.session.config())?, id)?;
     resume_conversation(chat, kept)?;
     Ok(NextAction::Prompt)
