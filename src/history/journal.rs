@@ -342,6 +342,9 @@ mod tests {
         assert_eq!(journal.troubles().len(), 1);
         conversation.add(Message::new(Role::Assistant, "hello"), None, None);
         journal.follow(&conversation);
+        const EVER: Duration = Duration::from_secs(3600);
+        journal.flush(EVER); // neither waits for what will not come
+        journal.wait_for_database(EVER);
         assert!(!journal.finish(&conversation));
     }
 }

@@ -49,12 +49,14 @@ impl JournalState {
         self.is_written() || self.aside >= self.given()
     }
 
+    /// Whether everything is in the database.
     pub(super) fn is_written(&self) -> bool {
         self.waiting.is_empty()
     }
 
+    /// Whether there is a problem that the user has not been told, or waiting does not help.
     pub(super) fn is_in_trouble(&self) -> bool {
-        !self.troubles.is_empty()
+        !self.troubles.is_empty() || self.refused
     }
 
     /// Adds a problem for the user, each line once.
